@@ -14,6 +14,7 @@ use rustix::process::{Pid, WaitOptions, WaitStatus, getpid, wait, waitpid};
 use signal_hook::consts::SIGCHLD;
 
 use crate::base::lock::lock;
+use crate::io::{StartError, start_thread};
 
 /// Interval at which PID 1 reaps orphans.
 const REAP_INTERVAL: Duration = Duration::from_secs(1);
@@ -72,7 +73,7 @@ fn keep_exit_statuses() {
 }
 
 /// Starts to reap orphans if this process is the first one of its container: no other process does.
-pub(super) fn reap_orphans() -> io::Result<()> {
+pub(super) fn reap_orphans() -> Result<(), StartError> {
     if !is_init() {
         return Ok(());
     }
@@ -82,7 +83,7 @@ pub(super) fn reap_orphans() -> io::Result<()> {
             thread::sleep(REAP_INTERVAL);
         }
     };
-    thread::Builder::new().name("reaper".to_owned()).spawn(reap_forever).map(drop)
+    start_thread("reaper", reap_forever).map(drop)
 }
 
 /// Returns whether this process is PID 1 of its namespace, which inherits orphans.

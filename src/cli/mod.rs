@@ -111,7 +111,7 @@ fn execute(options: Options, output: &Output) -> Result<(), Failure> {
         log_kernel_features();
     }
     if matches!(options.command, Command::Seed(_) | Command::Get(_) | Command::Track(_)) {
-        children::reap_orphans().map_err(|error| Failure::io("can't start a thread", "reaper", &error))?;
+        children::reap_orphans()?;
     }
     match options.command {
         Command::Create(options) => create::run(options, output),

@@ -57,9 +57,8 @@ pub(super) fn run(options: &TrackOptions, output: &Output) -> Result<(), Failure
         None => bind_udp(address, options.threads),
     };
     let sockets = sockets.map_err(|error| refuse(&error))?;
-    let failed = |error: io::Error| Failure::io("can't start a thread", "tracker", &error);
-    let mut threads = udp::start(sockets, &tracker, &stop).map_err(failed)?;
-    threads.extend(http::start(listeners, &tracker, &options.trusted_proxies, &stop).map_err(failed)?);
+    let mut threads = udp::start(sockets, &tracker, &stop)?;
+    threads.extend(http::start(listeners, &tracker, &options.trusted_proxies, &stop)?);
     report_start(address, &tracker, &options.list, output);
 
     notify::ready(&format!("tracking on {address}"));

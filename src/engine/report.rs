@@ -52,8 +52,6 @@ pub enum EngineError {
     Storage(#[from] StorageError),
     #[error("piece arena: {0}: choose a smaller one with --arena")]
     Arena(std::io::Error),
-    #[error("can't start a thread: {0}: raise the limit on processes ('ulimit -u', or pids.max of the container)")]
-    NoThread(std::io::Error),
     #[error("threads: {0}")]
     Threads(std::io::Error),
     #[error("no torrent is left to serve")]

@@ -26,7 +26,8 @@ use crate::engine::shared::rings::{Command, RingHandle};
 use crate::engine::shared::{Endpoint, Shared, Workers};
 use crate::hash::Pool;
 use crate::io::{
-    Driver, Listener, SocketOptions, StartError, event_loop, raise_descriptor_limit, run_thread, start_workers,
+    Driver, Listener, SocketOptions, StartError, event_loop, raise_descriptor_limit, run_thread, start_thread,
+    start_workers,
 };
 
 /// Runs the torrents until all have left, or `stop` is set, or a fault ends the session.
@@ -57,8 +58,8 @@ pub fn run(
         device: config.device,
         ..SocketOptions::default()
     };
-    let pool = Pool::new(thread::available_parallelism().map_or(1, usize::from)).map_err(EngineError::NoThread)?;
-    let workers = Workers { pool, files: FileThreads::new(config.driver).map_err(EngineError::NoThread)? };
+    let pool = Pool::new(thread::available_parallelism().map_or(1, usize::from)).map_err(StartError::Thread)?;
+    let workers = Workers { pool, files: FileThreads::new(config.driver).map_err(StartError::Thread)? };
     let endpoint = Endpoint {
         listen_port: first.map_or(0, |address| address.port()),
         listener_is_handed: matches!(config.listen, Listen::Handed(_)),
@@ -140,7 +141,7 @@ fn start_rings(
             };
             run_thread(driver, main).flatten()
         };
-        threads.push(thread::Builder::new().name(format!("ring-{index}")).spawn(body).map_err(EngineError::NoThread)?);
+        threads.push(start_thread(format!("ring-{index}"), body)?);
     }
     drop(started);
     // Each thread either reports that its ring runs, or ends with the reason for its failure.

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::future::Future;
 use std::io;
+use std::thread::{self, JoinHandle};
 
 use rustix::event::EventfdFlags;
 
@@ -99,6 +100,16 @@ pub enum StartError {
     EventLoop(#[from] EventLoopError),
     #[error("listening socket: {0}")]
     Listener(#[from] io::Error),
+    #[error("can't start a thread: {0}: raise the limit on processes ('ulimit -u', or pids.max of the container)")]
+    Thread(io::Error),
+}
+
+/// Starts a thread with this name.
+pub fn start_thread<T: Send + 'static>(
+    name: impl Into<String>,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, StartError> {
+    thread::Builder::new().name(name.into()).spawn(body).map_err(StartError::Thread)
 }
 
 /// Runs `main` to its end on this thread, which becomes an I/O thread of `driver`.

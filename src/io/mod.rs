@@ -28,7 +28,9 @@ mod thread_pool;
 mod threads;
 
 pub use descriptors::{Descriptors, raise_descriptor_limit};
-pub use driver::{ChosenDriver, Driver, DriverChoice, StartError, Task, no_op, run_thread, spawn, start_workers};
+pub use driver::{
+    ChosenDriver, Driver, DriverChoice, StartError, Task, no_op, run_thread, spawn, start_thread, start_workers,
+};
 pub use fault::{Step, fault_point};
 pub use memory::{Batch, FlushStep, Gather, RecvBuffer, SharedFile};
 pub use plain::file::{flush_range_blocking, write_all_at_blocking};

@@ -5,7 +5,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 
 use axum::Router;
 
@@ -15,7 +15,7 @@ use super::listener::{self, Bounds};
 use super::reuse_port::{bind_tcp, bind_udp, share_tcp, share_udp};
 use super::tracker::{Tracker, udp};
 use crate::base::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_PORTS, WEB_POLL, WEB_PORTS};
-use crate::io::{Descriptors, event_loop};
+use crate::io::{Descriptors, StartError, event_loop, start_thread};
 
 /// The public sockets: the same port over TCP and UDP.
 #[derive(Debug)]
@@ -103,7 +103,7 @@ pub fn start(
     proxies: TrustedProxies,
     admin: Option<AdminServer>,
     stop: &Arc<AtomicBool>,
-) -> io::Result<Vec<JoinHandle<()>>> {
+) -> Result<Vec<JoinHandle<()>>, StartError> {
     let PublicSockets { tcp, udp, .. } = sockets;
     let mut threads = udp::start(vec![udp], tracker, stop)?;
     let affordable_max = Descriptors::of_process().web_connections;
@@ -116,18 +116,22 @@ pub fn start(
     Ok(threads)
 }
 
-fn serve(
-    name: &str,
+/// Starts a thread that serves `router` until `stop` is set.
+pub(super) fn serve(
+    name: impl Into<String>,
     listener: TcpListener,
     bounds: Bounds,
     router: Router,
     stop: &Arc<AtomicBool>,
-) -> io::Result<JoinHandle<()>> {
-    let runtime = event_loop().map_err(io::Error::other)?;
+) -> Result<JoinHandle<()>, StartError> {
+    let runtime = event_loop()?;
+    let listener = {
+        let _context = runtime.enter();
+        tokio::net::TcpListener::from_std(listener)?
+    };
     let stop = Arc::clone(stop);
-    thread::Builder::new().name(name.to_owned()).spawn(move || {
+    start_thread(name, move || {
         runtime.block_on(async {
-            let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
             tokio::select! {
                 () = listener::serve(listener, bounds, router) => {}
                 () = stopped(&stop) => {}
@@ -139,7 +143,7 @@ fn serve(
 }
 
 /// Waits until `stop` is set.
-pub(super) async fn stopped(stop: &AtomicBool) {
+async fn stopped(stop: &AtomicBool) {
     let mut poll = tokio::time::interval(WEB_POLL);
     while !stop.load(Ordering::Relaxed) {
         poll.tick().await;

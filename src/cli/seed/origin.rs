@@ -117,8 +117,7 @@ impl Origin {
         let router = Admin::new(Arc::clone(monitor), tracker.clone(), Arc::clone(site.pending())).router(hosts.clone());
         let admin = admin.map(|listener| server::AdminServer { listener, router });
         let proxies = options.trusted_proxies.clone();
-        let threads = server::start(sockets, site.router(hosts), &tracker, proxies, admin, stop)
-            .map_err(|error| Failure::io("can't start a thread", "web", &error))?;
+        let threads = server::start(sockets, site.router(hosts), &tracker, proxies, admin, stop)?;
         let web = reachable(address);
         let ip = origin_ip(peer_side, options.public_url.as_deref());
         let seeder = SeederAddress {

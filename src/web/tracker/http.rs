@@ -1,16 +1,14 @@
 //! `/announce` and `/scrape` over HTTP (BEP 3, BEP 7, BEP 23, BEP 24, BEP 48).
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 
 use axum::Router;
 use axum::extract::{ConnectInfo, RawQuery, State};
 use axum::http::header;
 use axum::response::IntoResponse;
 use axum::routing::get;
-use tokio::net::TcpListener;
 
 use super::Tracker;
 use crate::base::Rng;
@@ -19,14 +17,14 @@ use crate::codec::tracker_http::{
     AnnounceReply, OwnedAnnounceQuery, PeerForm, PeerHost, ScrapedSwarm, TrackerPeer, decode_query,
     decode_scrape_query, encode_failure, encode_reply, encode_scrape,
 };
-use crate::io::event_loop;
+use crate::io::StartError;
 use crate::tracker::{Announcement, Reply, SwarmPeer};
 use crate::web::forwarded::TrustedProxies;
-use crate::web::listener::{self, Bounds, Endpoints};
+use crate::web::listener::{Bounds, Endpoints};
 use crate::web::plain::{healthy, not_found};
-use crate::web::server::stopped;
+use crate::web::server::serve;
 
-/// Creates the routes `/announce` and `/scrape`. They must be served by [`listener::serve`], which determines the
+/// Creates the routes `/announce` and `/scrape`. They must be served by [`crate::web::listener::serve`], which determines the
 /// address of the client.
 pub fn router(tracker: Tracker) -> Router {
     Router::new().route("/announce", get(announce)).route("/scrape", get(scrape)).with_state(tracker)
@@ -43,20 +41,10 @@ pub fn start(
     tracker: &Tracker,
     proxies: &TrustedProxies,
     stop: &Arc<AtomicBool>,
-) -> io::Result<Vec<JoinHandle<()>>> {
+) -> Result<Vec<JoinHandle<()>>, StartError> {
     let start = |(index, listener): (usize, std::net::TcpListener)| {
-        let (router, stop) = (alone(tracker.clone()), Arc::clone(stop));
         let bounds = Bounds { proxies: proxies.clone(), ..Bounds::default() };
-        let runtime = event_loop().map_err(io::Error::other)?;
-        thread::Builder::new().name(format!("tracker-http-{index}")).spawn(move || {
-            runtime.block_on(async {
-                let Ok(listener) = TcpListener::from_std(listener) else { return };
-                tokio::select! {
-                    () = listener::serve(listener, bounds, router) => {}
-                    () = stopped(&stop) => {}
-                }
-            });
-        })
+        serve(format!("tracker-http-{index}"), listener, bounds, alone(tracker.clone()), stop)
     };
     listeners.into_iter().enumerate().map(start).collect()
 }
@@ -148,9 +136,11 @@ mod tests {
     use crate::engine::trackers::http::{FetchLimits, Fetcher};
     use crate::tracker::{Origin, SwarmStats, Table};
     use crate::web::connection_limit::ConnectionLimits;
+    use crate::web::listener;
     use std::io::{Read as _, Write as _};
     use std::net::{SocketAddr, TcpStream};
     use std::time::Duration;
+    use tokio::net::TcpListener;
     use tokio::sync::mpsc;
 
     /// A tracker on the loopback with an origin on port 7000.

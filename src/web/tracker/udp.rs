@@ -7,7 +7,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 
 use tracing::debug;
 
@@ -18,16 +18,21 @@ use crate::codec::tracker_udp::served::{
     Counts, Scraped, UdpAnnounce, UdpRequest, decode_request, encode_announced, encode_connected, encode_refused,
     encode_scraped,
 };
+use crate::io::{StartError, start_thread};
 use crate::tracker::{Announcement, SwarmStats};
 
 /// Length of an announce reply before the peers, in bytes.
 const ANNOUNCED_LEN: usize = 20;
 
 /// Starts one thread per socket, which serves until `stop` is set.
-pub fn start(sockets: Vec<UdpSocket>, tracker: &Tracker, stop: &Arc<AtomicBool>) -> io::Result<Vec<JoinHandle<()>>> {
+pub fn start(
+    sockets: Vec<UdpSocket>,
+    tracker: &Tracker,
+    stop: &Arc<AtomicBool>,
+) -> Result<Vec<JoinHandle<()>>, StartError> {
     let start = |(index, socket): (usize, UdpSocket)| {
         let (tracker, stop) = (tracker.clone(), Arc::clone(stop));
-        thread::Builder::new().name(format!("tracker-udp-{index}")).spawn(move || serve(&socket, &tracker, &stop))
+        start_thread(format!("tracker-udp-{index}"), move || serve(&socket, &tracker, &stop))
     };
     sockets.into_iter().enumerate().map(start).collect()
 }
