@@ -18,6 +18,7 @@ mod fallback;
 #[cfg(test)]
 mod model;
 mod table;
+mod timing;
 mod unit;
 #[cfg(target_arch = "x86_64")]
 mod x86;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::timing::time;
 use super::unit::{Block, LANES_MAX, State, Timed, Unit, Units};
 
 /// A later unit must save more than the ticks divided by this: a wider one may lower the clock of all code, and
@@ -33,7 +34,9 @@ impl<const WORDS: usize> Table<WORDS> {
     /// The fastest choice from these units, which are timed against each other.
     pub(super) fn fastest(units: &Units<WORDS>) -> Self {
         let mut timed: Vec<Timed<WORDS>> = units.all().map(|unit| Timed { unit, ticks: u64::MAX }).collect();
-        (units.time)(&mut timed);
+        if let Some(counter) = units.counter {
+            time(counter, &mut timed);
+        }
         Self::of_ticks(units.portable, &timed)
     }
 

@@ -54,8 +54,17 @@ pub(super) struct Units<const WORDS: usize> {
     pub(super) streams: Option<[Unit<WORDS>; 4]>,
     /// Lanes in vector registers, narrow registers first.
     pub(super) vectors: Vec<Unit<WORDS>>,
-    /// Measures the ticks of each unit.
-    pub(super) time: fn(&mut [Timed<WORDS>]),
+    /// Measures the units, or `None` if the portable unit has no rival.
+    pub(super) counter: Option<Counter>,
+}
+
+/// A counter of the processor that advances at a constant rate.
+#[derive(Clone, Copy)]
+pub(super) struct Counter {
+    /// Reads the counter.
+    pub(super) read: fn() -> u64,
+    /// Blocks that each lane compresses while a unit is timed: enough for many ticks.
+    pub(super) calibration_blocks: usize,
 }
 
 impl<const WORDS: usize> Units<WORDS> {

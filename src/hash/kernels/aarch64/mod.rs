@@ -6,12 +6,10 @@ mod sha;
 
 use std::arch::{asm, is_aarch64_feature_detected};
 
-use super::unit::{Block, LANES_MAX, SHA1_PORTABLE, SHA1_WORDS, SHA256_PORTABLE, SHA256_WORDS, Timed, Unit, Units};
+use super::unit::{Counter, SHA1_PORTABLE, SHA1_WORDS, SHA256_PORTABLE, SHA256_WORDS, Unit, Units};
 
-/// Runs of each unit when the units are timed, once for each hash function at first use.
-const CALIBRATION_TURNS: usize = 8;
-/// Blocks that each lane compresses in such a run: a few microseconds, as the counter may advance only every 40 ns.
-const CALIBRATION_BLOCKS: usize = 128;
+/// The system counter. It may advance only every 40 ns, and a run of these blocks takes a few microseconds.
+const COUNTER: Counter = Counter { read: read_counter, calibration_blocks: 128 };
 
 /// A compression function, used below only if the processor has the features of its module.
 macro_rules! unit {
@@ -45,7 +43,7 @@ pub(super) fn sha1() -> Units<SHA1_WORDS> {
             unit!("armsha", 4..=4, sha::sha1::<4>),
         ]),
         vectors: has_neon().then_some(unit!("neonx4", 1..=4, neonx4::sha1)).into_iter().collect(),
-        time,
+        counter: Some(COUNTER),
     }
 }
 
@@ -59,30 +57,8 @@ pub(super) fn sha256() -> Units<SHA256_WORDS> {
             unit!("armsha", 4..=4, sha::sha256::<4>),
         ]),
         vectors: has_neon().then_some(unit!("neonx4", 1..=4, neonx4::sha256)).into_iter().collect(),
-        time,
+        counter: Some(COUNTER),
     }
-}
-
-/// Measures the ticks of each unit with all of its lanes busy. The units take turns, and the shortest run of each
-/// counts, because another process may use the core meanwhile.
-fn time<const WORDS: usize>(timed: &mut [Timed<WORDS>]) {
-    let run: &[Block] = &[[0; 64]; CALIBRATION_BLOCKS];
-    for _ in 0..CALIBRATION_TURNS {
-        for Timed { unit, ticks: shortest } in &mut *timed {
-            *shortest = ticks(unit, &[run; LANES_MAX][..unit.lanes_max]).min(*shortest);
-        }
-    }
-}
-
-/// Returns the ticks of the system counter that `unit` takes for these runs, one for each lane; `u64::MAX` if the
-/// counter went back, as it may on another core.
-fn ticks<const WORDS: usize>(unit: &Unit<WORDS>, runs: &[&[Block]]) -> u64 {
-    let mut states = [[0; WORDS]; LANES_MAX];
-    let states = &mut states[..runs.len()];
-    let start = read_counter();
-    (unit.compress)(states, runs);
-    std::hint::black_box(states);
-    read_counter().checked_sub(start).unwrap_or(u64::MAX)
 }
 
 /// Reads the system counter after all earlier instructions.

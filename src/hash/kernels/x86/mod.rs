@@ -9,12 +9,10 @@ mod ymm;
 
 use std::arch::x86_64::_rdtsc;
 
-use super::unit::{Block, LANES_MAX, SHA1_PORTABLE, SHA1_WORDS, SHA256_PORTABLE, SHA256_WORDS, Timed, Unit, Units};
+use super::unit::{Counter, SHA1_PORTABLE, SHA1_WORDS, SHA256_PORTABLE, SHA256_WORDS, Unit, Units};
 
-/// Runs of each unit when the units are timed, once for each hash function at first use.
-const CALIBRATION_TURNS: usize = 8;
-/// Blocks that each lane compresses in such a run.
-const CALIBRATION_BLOCKS: usize = 32;
+/// The time stamp counter.
+const COUNTER: Counter = Counter { read: read_counter, calibration_blocks: 32 };
 
 /// A compression function, used below only if the processor has the features of its module.
 macro_rules! unit {
@@ -57,7 +55,7 @@ pub(super) fn sha1() -> Units<SHA1_WORDS> {
             unit!("avx2x8", 1..=8, avx2::sha1),
             [unit!("avx512x8", 1..=8, avx512x8::sha1), unit!("avx512x16", 1..=16, avx512x16::sha1)],
         ),
-        time,
+        counter: Some(COUNTER),
     }
 }
 
@@ -74,7 +72,7 @@ pub(super) fn sha256() -> Units<SHA256_WORDS> {
             unit!("avx2x8", 1..=8, avx2::sha256),
             [unit!("avx512x8", 1..=8, avx512x8::sha256), unit!("avx512x16", 1..=16, avx512x16::sha256)],
         ),
-        time,
+        counter: Some(COUNTER),
     }
 }
 
@@ -84,27 +82,7 @@ fn vectors<const WORDS: usize>(avx2: Unit<WORDS>, avx512: [Unit<WORDS>; 2]) -> V
     avx2.into_iter().chain(avx512.into_iter().filter(|_| has_avx512())).collect()
 }
 
-/// Measures the ticks of each unit with all of its lanes busy. The units take turns, narrow registers first, and the
-/// shortest run of each counts: wide registers take a while to reach full speed and may lower the clock afterwards, and
-/// another process may use the core meanwhile.
-fn time<const WORDS: usize>(timed: &mut [Timed<WORDS>]) {
-    let run: &[Block] = &[[0; 64]; CALIBRATION_BLOCKS];
-    for _ in 0..CALIBRATION_TURNS {
-        for Timed { unit, ticks: shortest } in &mut *timed {
-            *shortest = ticks(unit, &[run; LANES_MAX][..unit.lanes_max]).min(*shortest);
-        }
-    }
-}
-
-/// Returns the processor ticks that `unit` takes for these runs, one for each lane; `u64::MAX` if the counter went
-/// back, as it may on another core.
-fn ticks<const WORDS: usize>(unit: &Unit<WORDS>, runs: &[&[Block]]) -> u64 {
-    let mut states = [[0; WORDS]; LANES_MAX];
-    let states = &mut states[..runs.len()];
+fn read_counter() -> u64 {
     // SAFETY: every x86-64 processor has the instruction, which reads a counter.
-    let start = unsafe { _rdtsc() };
-    (unit.compress)(states, runs);
-    std::hint::black_box(states);
-    // SAFETY: as above.
-    unsafe { _rdtsc() }.checked_sub(start).unwrap_or(u64::MAX)
+    unsafe { _rdtsc() }
 }
