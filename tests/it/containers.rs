@@ -125,6 +125,9 @@ fn origin(containers: &Containers, recipe: Recipe<'_>, len: u64) -> (Running, Pa
     let mut seed = containers.start(recipe, &volume, &["seed", "/data/*"]);
     let is_healthy = || containers.run(recipe, &volume, &["health", "http://127.0.0.1:6880"]).code == Some(0);
     assert!(wait_until(DEADLINE, is_healthy), "{}", seed.log_tail());
+    // An origin is healthy before its content is hashed and its torrent is served.
+    let serves = wait_until(DEADLINE, || seed.output().contains("seeding content") || !seed.is_running());
+    assert!(serves && seed.is_running(), "{}", seed.log_tail());
     (seed, volume)
 }
 
@@ -203,10 +206,7 @@ fn few_descriptors_and_little_memory_suffice() {
     let containers = Containers::new();
     let group = ControlGroup::new(MEMORY);
     let limits = Some(Limits { group: &group, descriptors: DESCRIPTORS });
-    // An origin hashes the content before it serves it.
     let (mut small, _) = origin(&containers, Recipe { limits, ..Recipe::default() }, LONG);
-    let serves = wait_until(DEADLINE, || small.output().contains("seeding content") || !small.is_running());
-    assert!(serves && small.is_running(), "{}", small.log_tail());
     signal_first(&small, Signal::TERM);
     assert!(small.wait(STOP_DEADLINE).is_some_and(|status| status.success()), "{}", small.log_tail());
     let (_seed, source) = origin(&containers, Recipe::default(), LONG);
