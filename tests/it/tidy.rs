@@ -244,7 +244,7 @@ fn modules_use_only_lower_layers() {
                     complaints.push(format!("{}: `{layer}` must not use `{used}`", source.at(line)));
                 }
                 let is_of_io = |part: &&str| code[offset..].starts_with(*part);
-                if layer == "io" && used == "base" && !IO_USES.iter().any(|part| is_of_io(part)) {
+                if layer == "io" && used == "base" && !IO_USES.iter().any(is_of_io) {
                     complaints.push(format!("{}: `io` may use only {IO_USES:?} of `base`", source.at(line)));
                 }
             }
