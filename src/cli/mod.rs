@@ -168,11 +168,16 @@ fn log_kernel_features() {
     for feature in missing() {
         tracing::info!("without {} ({})", feature.name(), feature.replacement());
     }
-    if prepare_threads() == ThreadStart::Clone3Hidden {
-        tracing::info!("without clone3, which is forbidden here: threads start with clone");
-    } else if missing().next().is_none() {
-        let names = KernelFeature::ALL.map(KernelFeature::name).join(", ");
-        tracing::debug!("{names} and clone3 are available");
+    match prepare_threads() {
+        ThreadStart::Clone3Hidden => {
+            tracing::info!("without clone3, which is forbidden here: threads start with clone")
+        }
+        ThreadStart::Clone3Missing => tracing::info!("without clone3 (Linux 5.3): threads start with clone"),
+        ThreadStart::Unchanged if missing().next().is_none() => {
+            let names = KernelFeature::ALL.map(KernelFeature::name).join(", ");
+            tracing::debug!("{names} and clone3 are available");
+        }
+        ThreadStart::Unchanged => {}
     }
 }
 

@@ -4,12 +4,12 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::base::limits;
 
-/// The parts of the process's descriptors. Each is small enough that all of them fit together.
+/// The parts of the process's descriptors, which fit together: those of an origin, or those of a download.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Descriptors {
-    /// Files that one download may have open for writing. As many more may be being written to or flushed.
+    /// Files that downloads may have open for writing. As many more may be being written to or flushed.
     pub open_files: usize,
-    /// Written files of one download that are kept open until they are synced.
+    /// Written files that are kept open until they are synced.
     pub unsynced_files: usize,
     /// Files of downloads that are kept open for their locks.
     pub locked_files: usize,
@@ -28,6 +28,18 @@ impl Descriptors {
         Self::divide(limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX))
     }
 
+    /// The parts of each of several downloads.
+    #[must_use]
+    pub fn shared_by(self, downloads: usize) -> Self {
+        let share = |count: usize| count / downloads.max(1);
+        Self {
+            open_files: share(self.open_files).max(limits::OPEN_FILES_MIN),
+            unsynced_files: share(self.unsynced_files),
+            locked_files: share(self.locked_files),
+            ..self
+        }
+    }
+
     fn divide(limit: usize) -> Self {
         let spare = limit.saturating_sub(limits::DESCRIPTORS_RESERVED);
         let open_files = (spare / limits::OPEN_FILES_SHARE).clamp(limits::OPEN_FILES_MIN, limits::OPEN_FILES_MAX);
@@ -36,19 +48,21 @@ impl Descriptors {
         let web_connections =
             (spare / limits::WEB_CONNECTIONS_SHARE).clamp(limits::WEB_CONNECTIONS_MIN, limits::WEB_CONNECTIONS_MAX);
         let read_files = spare / limits::READ_FILES_SHARE;
+        // A public connection may have a file, and the operator's pages have connections too.
+        let web = 3 * web_connections;
         let connections = |others: usize| spare.saturating_sub(others).max(limits::CONNECTIONS_MIN);
         Self {
             open_files,
             unsynced_files,
             locked_files,
             web_connections,
-            seeding_connections: connections(3 * web_connections + read_files.min(limits::FILE_THREADS_MAX)),
+            seeding_connections: connections(web + read_files.min(limits::FILE_THREADS_MAX)),
             downloading_connections: connections(2 * open_files + unsynced_files + locked_files),
         }
     }
 }
 
-/// Raises the descriptor limit to the user's maximum: thousands of connections or file locks need thousands of
+/// Raises the descriptor limit to the hard limit, if it can: thousands of connections or file locks need thousands of
 /// descriptors.
 pub fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);

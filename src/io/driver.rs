@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::future::Future;
 use std::io;
-use std::thread::{self, JoinHandle};
+use std::thread::{self, JoinHandle, Scope, ScopedJoinHandle};
 
 use rustix::event::EventfdFlags;
 
@@ -26,7 +26,7 @@ pub enum Driver {
 /// The driver that a user asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DriverChoice {
-    /// The ring, or plain sockets where the kernel refuses a ring.
+    /// The ring, or plain sockets where the kernel refuses a ring or the process has too few descriptors for it.
     #[default]
     Auto,
     Only(Driver),
@@ -52,7 +52,9 @@ impl DriverChoice {
         }
         let probed = match self {
             // Rings take more descriptors than event loops do.
-            Self::Auto => probe().and_then(|()| Ok(reserve(RING_DESCRIPTORS * thread_count + SESSION_DESCRIPTORS)?)),
+            Self::Auto => {
+                probe().and_then(|()| Ok(check_descriptors(RING_DESCRIPTORS * thread_count + SESSION_DESCRIPTORS)?))
+            }
             Self::Only(_) => probe(),
         };
         match probed {
@@ -64,7 +66,7 @@ impl DriverChoice {
 }
 
 /// Checks that this number of descriptors can be opened.
-fn reserve(count: usize) -> io::Result<()> {
+fn check_descriptors(count: usize) -> io::Result<()> {
     let first = rustix::event::eventfd(0, EventfdFlags::CLOEXEC)?;
     (1..count).map(|_| first.try_clone()).collect::<io::Result<Vec<_>>>().map(drop)
 }
@@ -118,7 +120,7 @@ pub fn start_thread<T: Send + 'static>(
 /// leaked.
 pub fn run_thread<F: Future>(driver: Driver, main: impl FnOnce() -> F) -> Result<F::Output, StartError> {
     // Rings have event loops too.
-    let turn = plain::probe::take_turn()?;
+    let turn = plain::probe::lock_event_loops()?;
     let main = || {
         drop(turn);
         main()
@@ -128,6 +130,15 @@ pub fn run_thread<F: Future>(driver: Driver, main: impl FnOnce() -> F) -> Result
         Driver::Ring => ring::runtime::run(main)?,
         Driver::Plain => plain::runtime::run(main)?,
     })
+}
+
+/// Starts a thread that borrows from its scope.
+pub fn start_scoped<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    name: impl Into<String>,
+    body: impl FnOnce() -> T + Send + 'scope,
+) -> Result<ScopedJoinHandle<'scope, T>, StartError> {
+    thread::Builder::new().name(name.into()).spawn_scoped(scope, body).map_err(StartError::Thread)
 }
 
 /// Starts the threads that this I/O thread cannot do without, so that their lack is known before the session begins.

@@ -29,7 +29,8 @@ mod threads;
 
 pub use descriptors::{Descriptors, raise_descriptor_limit};
 pub use driver::{
-    ChosenDriver, Driver, DriverChoice, StartError, Task, no_op, run_thread, spawn, start_thread, start_workers,
+    ChosenDriver, Driver, DriverChoice, StartError, Task, no_op, run_thread, spawn, start_scoped, start_thread,
+    start_workers,
 };
 pub use fault::{Step, fault_point};
 pub use memory::{Batch, FlushStep, Gather, RecvBuffer, SharedFile};

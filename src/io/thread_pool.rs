@@ -1,4 +1,4 @@
-//! Threads for work that may block. They start on demand, and end when idle.
+//! Threads for work that may block. They start on demand, and all but the last one end when idle.
 //!
 //! The blocking threads of the crate tokio are not used: it panics if none can be started.
 
@@ -55,7 +55,8 @@ impl ThreadPool {
 
     /// Starts a thread, so that work is done even if no other one can be started later.
     pub fn start(&self) -> io::Result<()> {
-        self.0.start()
+        lock(&self.0.state).threads += 1;
+        self.0.start_counted()
     }
 
     /// Queues work, and starts a thread for it if all are busy. If none can be started, a running one does it later;
@@ -82,16 +83,17 @@ impl Pool {
         if state.waiting.len() <= state.idle {
             self.changed.notify_one();
         } else if state.threads < limits::FILE_THREADS_MAX {
+            state.threads += 1;
             drop(state);
-            if let Err(error) = self.start() {
+            if let Err(error) = self.start_counted() {
                 debug!("can't start another thread for {}: {error}", self.name);
                 self.drop_unless_running();
             }
         }
     }
 
-    fn start(self: &Arc<Self>) -> io::Result<()> {
-        lock(&self.state).threads += 1;
+    /// Starts a thread that is counted already.
+    fn start_counted(self: &Arc<Self>) -> io::Result<()> {
         let pool = self.clone();
         let started = thread::Builder::new().name(self.name.to_owned()).spawn(move || pool.run());
         started.map(drop).inspect_err(|_| lock(&self.state).threads -= 1)

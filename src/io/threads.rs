@@ -10,8 +10,10 @@ use std::sync::LazyLock;
 /// How the C library starts threads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ThreadStart {
-    /// By itself.
+    /// With `clone3`.
     Unchanged,
+    /// With `clone`, since the kernel or a filter answers that `clone3` does not exist.
+    Clone3Missing,
     /// With `clone`, since a filter of ours hides `clone3`. Programs that this process runs gain no privileges from
     /// their files (`PR_SET_NO_NEW_PRIVS`).
     Clone3Hidden,
@@ -19,16 +21,18 @@ pub enum ThreadStart {
 
 /// Makes sure that threads can start. Must be called before the first thread starts. Later calls return the same.
 pub fn prepare_threads() -> ThreadStart {
-    static START: LazyLock<ThreadStart> = LazyLock::new(|| {
-        if is_clone3_forbidden() && hide_clone3().is_ok() { ThreadStart::Clone3Hidden } else { ThreadStart::Unchanged }
+    static START: LazyLock<ThreadStart> = LazyLock::new(|| match clone3_error() {
+        Some(libc::ENOSYS) => ThreadStart::Clone3Missing,
+        Some(libc::EPERM) if hide_clone3().is_ok() => ThreadStart::Clone3Hidden,
+        _ => ThreadStart::Unchanged,
     });
     *START
 }
 
-fn is_clone3_forbidden() -> bool {
+fn clone3_error() -> Option<i32> {
     // SAFETY: without arguments the kernel creates nothing and answers EINVAL.
     let result = unsafe { libc::syscall(libc::SYS_clone3, std::ptr::null::<libc::c_void>(), 0) };
-    result == -1 && io::Error::last_os_error().raw_os_error() == Some(libc::EPERM)
+    if result == -1 { io::Error::last_os_error().raw_os_error() } else { None }
 }
 
 /// Loads a filter that answers `clone3` with `ENOSYS` and allows all other calls.

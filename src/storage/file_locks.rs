@@ -13,9 +13,9 @@ use tracing::warn;
 
 use super::error::{Action, StorageError};
 use super::layout::Layout;
+use super::share::descriptors;
 use crate::base::FileIdentity;
 use crate::base::escape::printable;
-use crate::io::Descriptors;
 
 /// Identifies a file independent of its name, across file systems.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -92,7 +92,7 @@ impl FileLocks {
             return Ok(());
         }
         self.by_inode.insert(inode, file_index);
-        if self.held.len() >= Descriptors::of_process().locked_files {
+        if self.held.len() >= descriptors().locked_files {
             self.warn(layout, file_index, "too many files to lock with this limit on open files (ulimit -n)");
             return Ok(());
         }

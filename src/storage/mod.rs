@@ -17,6 +17,7 @@ mod lease;
 mod mapping;
 mod memory_limit;
 mod read_content;
+mod share;
 mod space;
 mod store;
 mod target;

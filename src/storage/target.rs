@@ -22,6 +22,7 @@ use super::beneath::open_beneath;
 use super::error::{Action, StorageError};
 use super::file_locks::FileLocks;
 use super::layout::{Layout, is_synced};
+use super::share::CountedDownload;
 use super::store::Store;
 use crate::base::InfoHash;
 use crate::base::lock::lock;
@@ -80,6 +81,7 @@ pub struct Target {
     lock: File,
     was_interrupted: bool,
     files: Mutex<FileLocks>,
+    _counted: CountedDownload,
 }
 
 impl Target {
@@ -121,6 +123,7 @@ impl Target {
             let target = Self {
                 was_interrupted: left_by.is_some_and(|left_by| left_by == info_hash.to_string()),
                 files: Mutex::default(),
+                _counted: CountedDownload::begin(),
                 folder: opened.try_clone().map_err(|e| StorageError::new(Action::Open, folder, e))?,
                 folder_path: folder.to_owned(),
                 stem: stem.clone(),

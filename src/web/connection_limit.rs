@@ -19,13 +19,14 @@ use tokio::sync::Notify;
 use crate::base::Time;
 use crate::base::limits::{WEB_PERMIT_RETRY, WEB_YIELD_AFTER};
 use crate::base::lock::lock;
+use crate::engine::network::shortage::report_descriptor_limit;
 
 /// The maximum number of connections of a server.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionLimits {
     in_all: usize,
     per_host: usize,
-    /// The limits are lower than usual, as the process may have too few descriptors.
+    /// The limits are lower than usual, because the process may not have enough descriptors.
     is_short_of_descriptors: bool,
 }
 
@@ -191,8 +192,11 @@ impl Yielded {
 }
 
 impl ConnectionLimiter {
-    pub(super) fn is_short_of_descriptors(&self) -> bool {
-        self.limits.is_short_of_descriptors
+    /// Warns if a lack of descriptors is the reason for the limit.
+    pub(super) fn report_limit(&self) {
+        if self.limits.is_short_of_descriptors {
+            report_descriptor_limit();
+        }
     }
 
     pub(super) fn new(limits: ConnectionLimits) -> Arc<Self> {

@@ -39,7 +39,7 @@ use crate::base::limits::{
     WEB_ACCEPT_RETRY, WEB_BUFFER_LEN_MAX, WEB_CONNECTIONS_MAX, WEB_CONNECTIONS_PER_HOST_MAX, WEB_CROWDED_TIMEOUT,
     WEB_RECV_BUFFER_LEN, WEB_SILENCE_TIMEOUT, WEB_UNSENT_LEN_MAX,
 };
-use crate::engine::network::shortage::{AcceptFailures, report_descriptor_limit};
+use crate::engine::network::shortage::AcceptFailures;
 
 /// Value of `Retry-After`, in seconds, for temporary errors.
 pub(super) const RETRY_AFTER_S: &str = "1";
@@ -113,9 +113,7 @@ async fn permit_for(limiter: &Arc<ConnectionLimiter>, host: Option<IpAddr>) -> O
             Ok(permit) => return Some(Arc::new(permit)),
             Err(Refused::HostLimit | Refused::HasYielded) => return None,
             Err(Refused::TotalLimit) => {
-                if limiter.is_short_of_descriptors() {
-                    report_descriptor_limit();
-                }
+                limiter.report_limit();
                 limiter.changed().await;
             }
         }

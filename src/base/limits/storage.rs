@@ -76,6 +76,8 @@ pub const READ_CONTENT_LEN_MIN: u64 = 4 << 20;
 pub const READ_CONTENT_LEN_MAX: u64 = 64 << 20;
 /// Pause before content is read again after memory or descriptors were short.
 pub const READ_RETRY_PAUSE: Duration = Duration::from_millis(250);
+/// Attempts to open a file for a verified piece while descriptors or memory are short, [`READ_RETRY_PAUSE`] apart.
+pub const OPEN_RETRIES_MAX: u32 = 40;
 
 /// The upper bound of one torrent's dirty bytes in the page cache. The kernel's own limit is a fifth of memory, at
 /// which it stops every writer, and some control groups have none.
@@ -112,7 +114,7 @@ pub const RESUME_SAMPLE_LEN: u64 = 256 << 20;
 pub const HASH_GATHER_PIECES: usize = 12;
 /// Longest time that a hash worker waits for a batch.
 pub const HASH_GATHER: Duration = Duration::from_millis(12);
-/// Threads of the process for file operations that may block.
+/// Threads for file operations that may block: of the session, and again of its web server.
 pub const FILE_THREADS_MAX: usize = 512;
 /// Threads for blocking file operations of one torrent, enough to keep a fast disk busy.
 pub const FILE_THREADS_EACH: usize = 8;

@@ -22,6 +22,7 @@ use crate::cli::options::MetainfoSource;
 use crate::create::open::shown;
 use crate::engine::Change;
 use crate::engine::magnet::Listening;
+use crate::io::start_scoped;
 
 /// Interval at which a thread checks whether the session serves.
 const START_POLL: Duration = Duration::from_millis(10);
@@ -131,9 +132,17 @@ impl<'s, 'a> Intake<'s, 'a> {
         let thread_count = remotes.len().min(limits::FETCHES_AT_ONCE);
         let (results, fetched) = sync_channel(limits::FETCHES_AT_ONCE);
         thread::scope(|scope| {
-            for _ in 0..thread_count {
+            for started in 0..thread_count {
                 let results = results.clone();
-                scope.spawn(|| fetch(session, &queue, results));
+                let Err(error) = start_scoped(scope, "intake-fetch", || fetch(session, &queue, results)) else {
+                    continue;
+                };
+                if started == 0 {
+                    let unfetched = std::mem::take(&mut *lock(&queue));
+                    let failed = || Outcome::Failed(Failure::new(Exit::Failed, &error));
+                    unfetched.into_iter().for_each(|remote| session.handle_outcome(remote.argument, failed()));
+                }
+                break;
             }
             drop(results);
             for Local { argument, loaded } in std::mem::take(&mut self.local) {

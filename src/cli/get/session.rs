@@ -23,6 +23,7 @@ use crate::cli::options::MetainfoSource;
 use crate::cli::progress::{TransferProgress, TransferSnapshot, TransferWork};
 use crate::cli::records::Record;
 use crate::engine::{self, Change, Channels, Config, Departure, EngineError, Report, Snapshot, Source};
+use crate::io::start_scoped;
 use crate::storage::PromisedSpace;
 
 /// The downloads of one `get`, and their results.
@@ -131,12 +132,15 @@ impl<'a> Session<'a> {
     pub(super) fn run(&self, sources: Vec<Source>, intake: Option<Intake<'_>>) -> Result<(), Failure> {
         let (departures, departed) = sync_channel(limits::DEPARTURES_WAITING_MAX);
         thread::scope(|scope| {
-            scope.spawn(|| departed.into_iter().for_each(|departure| self.handle_departure(departure)));
+            // Ends when the sender of the departures is dropped.
+            start_scoped(scope, "departures", || {
+                departed.into_iter().for_each(|departure| self.handle_departure(departure));
+            })?;
             let changes = intake.map(|intake| {
                 let (changes, inbox) = mpsc::channel(limits::CHANGES_AT_ONCE);
-                scope.spawn(move || intake(&changes));
-                inbox
+                start_scoped(scope, "intake", move || intake(&changes)).map(|_| inbox)
             });
+            let changes = changes.transpose()?;
             let ended = self.serve(sources, Channels { changes, departures: Some(departures) });
             self.ended.store(true, Ordering::Relaxed);
             if ended.is_err() {

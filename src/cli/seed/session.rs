@@ -25,6 +25,7 @@ use crate::cli::options::SeedOptions;
 use crate::cli::output::Output;
 use crate::cli::progress::{TransferProgress, TransferSnapshot, TransferWork};
 use crate::engine::{self, Changes, Channels, Config, EngineError, Report, Snapshot, Source};
+use crate::io::start_scoped;
 use crate::web::site::PendingList;
 
 /// Least time between two status lines for the service manager.
@@ -76,8 +77,16 @@ impl Session<'_> {
         // Dropping the last sender tells the engine that no torrent will be added.
         let intake = (!options.torrents.is_empty()).then_some(intake);
         let (ended, nothing_left) = thread::scope(|scope| {
-            watch.map(|watch| scope.spawn(|| watch.run()));
-            let intake = intake.map(|intake| scope.spawn(|| intake.run()));
+            let watching = watch.map(|watch| start_scoped(scope, "watch", || watch.run())).transpose();
+            let intake = intake.map(|intake| start_scoped(scope, "intake", || intake.run()));
+            let intake = match watching.and_then(|_| intake.transpose()) {
+                Ok(intake) => intake,
+                Err(error) => {
+                    // The thread that has started ends.
+                    state.stop.store(true, Ordering::Relaxed);
+                    return (Err(error.into()), None);
+                }
+            };
             if served.is_empty() && has_unhashed {
                 wait_for_first_content(&first_hashed);
             }

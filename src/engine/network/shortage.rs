@@ -26,8 +26,8 @@ impl AcceptFailures {
         self.0 = 0;
     }
 
-    /// The listener has failed, and will be tried again. Warns if it lasts: once in the process, or as
-    /// [`report_shortage`] does.
+    /// The listener has failed, and will be tried again. Warns of a shortage at once, and of another failure once in the
+    /// process if it lasts.
     pub fn handle_failed(&mut self, error: &io::Error) {
         static HAS_WARNED: AtomicBool = AtomicBool::new(false);
         self.0 = self.0.saturating_add(1);
@@ -44,7 +44,7 @@ fn remedy(error: &io::Error) -> &'static str {
         Some(libc::EPERM | libc::EACCES | libc::ENOSYS) => {
             "a container may need a seccomp profile that allows accept4 and setsockopt"
         }
-        _ => "bt-fast tries again, restart it if that does not help",
+        _ => "bt-fast tries again; restart it if that does not help",
     }
 }
 
@@ -53,26 +53,28 @@ fn remedy(error: &io::Error) -> &'static str {
 pub fn report_shortage(error: &io::Error) {
     match error.raw_os_error().filter(|code| is_shortage(*code)) {
         Some(libc::EMFILE) => report_descriptor_limit(),
-        Some(libc::ENFILE) => warn_of(&format!("{error}: raise 'sysctl fs.file-max'")),
-        Some(_) => warn_of(&format!("{error}: free memory, or allow fewer connections")),
+        Some(libc::ENFILE) => warn_of(|| format!("{error}: raise 'sysctl fs.file-max'")),
+        Some(_) => warn_of(|| format!("{error}: free memory, or allow fewer connections")),
         None => {}
     }
 }
 
 /// Warns that all descriptors which connections may have are in use.
 pub fn report_descriptor_limit() {
-    let limit = getrlimit(Resource::Nofile).current.map_or("unlimited".to_owned(), |limit| limit.to_string());
-    warn_of(&format!("no descriptor is left for them: raise 'ulimit -n' ({limit})"));
+    warn_of(|| {
+        let limit = getrlimit(Resource::Nofile).current.map_or("unlimited".to_owned(), |limit| limit.to_string());
+        format!("no descriptor is left for them: raise the hard limit 'ulimit -Hn' ({limit})")
+    });
 }
 
-fn warn_of(cause: &str) {
+fn warn_of(cause: impl FnOnce() -> String) {
     let mut warned_at = lock(&WARNED_AT);
     if warned_at.is_some_and(|at| at.elapsed() < SHORTAGE_WARNING_INTERVAL) {
         return;
     }
     *warned_at = Some(Instant::now());
     drop(warned_at);
-    warn!("new connections wait or are refused: {cause}");
+    warn!("new connections wait or are refused: {}", cause());
 }
 
 fn is_shortage(code: i32) -> bool {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::base::limits;
 use crate::engine::files::writeback::{DirtyRange, Flush};
 use crate::engine::shared::Shared;
 use crate::engine::shared::received::Verified;
@@ -47,8 +48,24 @@ async fn write_step(shared: &Arc<Shared>, torrent: &Arc<Torrent>, step: WriteSte
     Ok(())
 }
 
-/// Returns a file that is open, or has a file thread open it, since that may block.
+/// Returns an open file. While descriptors are short, waits a few seconds for other files to be closed.
 async fn open(
+    shared: &Shared,
+    torrent: &Arc<Torrent>,
+    file_index: usize,
+    path: WritePath,
+) -> Result<(SharedFile, WritePath), StorageError> {
+    for _ in 0..limits::OPEN_RETRIES_MAX {
+        match open_once(shared, torrent, file_index, path).await {
+            Err(error) if error.is_transient() => tokio::time::sleep(limits::READ_RETRY_PAUSE).await,
+            opened => return opened,
+        }
+    }
+    open_once(shared, torrent, file_index, path).await
+}
+
+/// Returns a file that is open, or has a file thread open it, since that may block.
+async fn open_once(
     shared: &Shared,
     torrent: &Arc<Torrent>,
     file_index: usize,

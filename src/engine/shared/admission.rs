@@ -8,18 +8,41 @@ use crate::base::limits;
 use crate::engine::network::external_address::ExternalAddress;
 use crate::engine::shared::eviction::Eviction;
 use crate::engine::shared::pending_handshakes::{HandshakePermit, PendingHandshakes};
+use crate::io::Descriptors;
 
 /// Limits the session's connections, in total and in their handshake.
 #[derive(Debug)]
 pub(in crate::engine) struct Admission {
     connections_max: usize,
-    /// The limit is lower than the user's, as the process may have too few descriptors.
+    accepted_max: usize,
+    /// The limit is lower than the user's, because the process may not have enough descriptors.
     is_short_of_descriptors: bool,
     /// An incomplete torrent accepts no more connections once it has this many.
     pub(in crate::engine) leeching_max: usize,
     half_open_count: AtomicUsize,
     pending: PendingHandshakes,
     pub(in crate::engine) eviction: Eviction,
+}
+
+/// The connections for which the process has descriptors.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::engine) struct Affordable {
+    connections_max: usize,
+    /// No connection is accepted beside this many.
+    accepted_max: usize,
+}
+
+impl Affordable {
+    pub(in crate::engine) fn of_origin(descriptors: Descriptors) -> Self {
+        let connections_max = descriptors.seeding_connections;
+        Self { connections_max, accepted_max: connections_max }
+    }
+
+    /// Half of the connections of a download are left to the peers that it chooses.
+    pub(in crate::engine) fn of_download(descriptors: Descriptors) -> Self {
+        let connections_max = descriptors.downloading_connections;
+        Self { connections_max, accepted_max: connections_max / 2 }
+    }
 }
 
 /// Whether a connection that was accepted may stay.
@@ -34,11 +57,12 @@ pub(in crate::engine) enum Admitted {
 }
 
 impl Admission {
-    /// The user wants at most `connections_max` connections, and the descriptors suffice for `affordable_max`.
-    pub(in crate::engine) fn new(connections_max: usize, affordable_max: usize, leeching_max: usize) -> Self {
+    /// The user wants at most `connections_max` connections.
+    pub(in crate::engine) fn new(connections_max: usize, affordable: Affordable, leeching_max: usize) -> Self {
         Self {
-            connections_max: connections_max.min(affordable_max),
-            is_short_of_descriptors: affordable_max < connections_max,
+            connections_max: connections_max.min(affordable.connections_max),
+            is_short_of_descriptors: affordable.connections_max < connections_max,
+            accepted_max: affordable.accepted_max,
             leeching_max,
             half_open_count: AtomicUsize::new(0),
             pending: PendingHandshakes::default(),
@@ -55,7 +79,7 @@ impl Admission {
         address: SocketAddr,
     ) -> Admitted {
         let Some(permit) = self.pending.enter(address.ip()) else { return Admitted::No };
-        if connection_count < self.connections_max {
+        if connection_count < self.connections_max.min(self.accepted_max) {
             Admitted::Yes(permit)
         } else if self.eviction.evict_for(own.get(), address) {
             Admitted::InPlaceOfAnother(permit)

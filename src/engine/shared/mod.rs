@@ -23,7 +23,7 @@ use crate::engine::contents::{self, Contents};
 use crate::engine::files::io_threads::FileThreads;
 use crate::engine::metrics::stats::Counters;
 use crate::engine::network::external_address::ExternalAddress;
-use crate::engine::shared::admission::Admission;
+use crate::engine::shared::admission::{Admission, Affordable};
 use crate::engine::shared::page_cache::PageCache;
 use crate::engine::shared::received::{Received, Verified};
 use crate::engine::shared::rings::Rings;
@@ -125,14 +125,14 @@ impl Shared {
         let contents = config.contents.clone();
         let descriptors = Descriptors::of_process();
         let is_downloading = torrents.values().any(|torrent| torrent.content.checkpoint.is_some());
-        let affordable_max =
-            if is_downloading { descriptors.downloading_connections } else { descriptors.seeding_connections };
+        let affordable =
+            if is_downloading { Affordable::of_download(descriptors) } else { Affordable::of_origin(descriptors) };
         *contents.torrents_mut() = torrents;
         Self {
             peer_id: config.identity.peer_id,
             contents,
             rings: Arc::default(),
-            admission: Arc::new(Admission::new(config.connections_max, affordable_max, config.leeching_max)),
+            admission: Arc::new(Admission::new(config.connections_max, affordable, config.leeching_max)),
             control: ControlWaker::default(),
             endpoint,
             external_address: Arc::new(ExternalAddress::new(listen)),

@@ -78,6 +78,11 @@ impl Received {
             steps.iter().take(at_once).try_for_each(|step| store.writable(step.file_index, step.path).map(drop))?;
             Ok(steps)
         });
+        let opened = match opened {
+            // The piece waits for descriptors as it is written.
+            Err(error) if error.is_transient() => store.write_steps(open.piece(), open.buffer(), torrent.write_path()),
+            opened => opened,
+        };
         match opened {
             Ok(steps) => Some(Verified { torrent, open, steps, proven }),
             Err(error) => {

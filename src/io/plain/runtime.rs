@@ -5,11 +5,11 @@ use std::future::Future;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::LocalSet;
 
-use super::probe::{EventLoopError, take_turn};
+use super::probe::{EventLoopError, lock_event_loops};
 
 /// Creates an event loop for one thread that is not an I/O thread.
 pub fn event_loop() -> Result<Runtime, EventLoopError> {
-    let _turn = take_turn()?;
+    let _turn = lock_event_loops()?;
     Ok(build()?)
 }
 

@@ -19,11 +19,12 @@ use super::error::{Action, StorageError};
 use super::layout::Layout;
 use super::mapping::{Maps, maps_budget};
 use super::read_content::{Packs, packs_budget};
+use super::share::descriptors;
 use super::verified_files::{OnChange, VerifiedFiles};
 use crate::base::lock::lock;
 use crate::base::units::Bytes;
 use crate::base::{BlockRef, FileIdentity, FileSpan, Geometry, PieceIndex, limits};
-use crate::io::{Descriptors, SharedFile, Step, fault_point, retry_transient};
+use crate::io::{SharedFile, Step, fault_point, retry_transient};
 
 pub use sync::Unsynced;
 
@@ -68,7 +69,6 @@ pub struct Store {
     verified: Mutex<VerifiedFiles>,
     /// Files that are open for writing, oldest first.
     writable: Mutex<VecDeque<(usize, WritePath, SharedFile)>>,
-    open_files_max: usize,
     /// The file system has refused direct writes.
     buffered_only: AtomicBool,
 }
@@ -92,14 +92,13 @@ impl Store {
             writes: extents.map(|_| AtomicU32::new(0)).collect(),
             verified,
             writable: Mutex::default(),
-            open_files_max: Descriptors::of_process().open_files,
             buffered_only: AtomicBool::new(false),
         })
     }
 
-    /// The maximum number of files open for writing at a time, a share of the process's descriptors.
+    /// The number of files that may be open for writing at present, a share of the process's descriptors.
     pub fn open_files_max(&self) -> usize {
-        self.open_files_max
+        descriptors().open_files
     }
 
     /// Excludes the files for which `unselected[i]` is true: they are neither created nor written.
@@ -323,7 +322,7 @@ impl Store {
         };
         let file = Arc::new(file);
         let mut open = lock(&self.writable);
-        if open.len() >= self.open_files_max {
+        if open.len() >= self.open_files_max() {
             open.pop_front();
         }
         open.push_back((file_index, path, file.clone()));

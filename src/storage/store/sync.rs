@@ -7,8 +7,9 @@ use rustix::fs::syncfs;
 
 use super::Store;
 use crate::base::limits;
-use crate::io::{Descriptors, SharedFile, Step, fault_point, retry_transient};
+use crate::io::{SharedFile, Step, fault_point, retry_transient};
 use crate::storage::error::{Action, StorageError};
+use crate::storage::share::{descriptors, wait_to_open};
 
 /// Files that were written to after their last sync.
 ///
@@ -29,7 +30,7 @@ impl Unsynced {
     /// Notes a completed write to a file.
     pub fn handle_written(&mut self, file_index: usize, file: &SharedFile) {
         let count = self.files.len();
-        let has_room = || count < Descriptors::of_process().unsynced_files;
+        let has_room = || count < descriptors().unsynced_files;
         self.files.entry(file_index).or_insert_with(|| has_room().then(|| file.clone()));
     }
 
@@ -63,7 +64,10 @@ impl Store {
         let open = |file_index, file: &Option<SharedFile>| match file {
             Some(file) => Ok(file.clone()),
             // A sync does not need a writable descriptor.
-            None => self.layout().open_to_read(file_index).map(|(file, _)| SharedFile::new(file)),
+            None => {
+                let opened = wait_to_open(|| self.layout().open_to_read(file_index));
+                opened.map(|(file, _)| SharedFile::new(file))
+            }
         };
         let whole_file_systems = unsynced.files.len() > limits::SYNC_FILES_MAX;
         let mut done = None;

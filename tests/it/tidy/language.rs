@@ -87,10 +87,12 @@ pub(crate) fn test_functions(text: &str) -> Vec<(usize, String)> {
     let mut functions = Vec::new();
     let (mut is_test, mut is_list) = (false, false);
     for (number, line) in (1..).zip(text.lines().map(str::trim)) {
-        is_list = (is_list || line == "test_on_both_drivers!(") && line != ");";
+        let list = line.strip_prefix("test_on_both_drivers!(");
+        is_list |= list.is_some();
         if is_list {
-            let names = line.split([',', ' ']).filter(|name| !name.is_empty() && !name.contains('!'));
+            let names = list.unwrap_or(line).trim_end_matches(");").split([',', ' ']).filter(|name| !name.is_empty());
             functions.extend(names.map(|name| (number, name.to_owned())));
+            is_list = !line.ends_with(");");
             continue;
         }
         if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
@@ -187,4 +189,5 @@ fn long_test_names_are_found() {
     assert_eq!(complaints.iter().map(|complaint| complaint.line).collect::<Vec<_>>(), [6]);
     let names = test_functions("test_on_both_drivers!(\n    one,\n    two, three,\n);\nfn one() {}\n");
     assert_eq!(names, [(2, "one".to_owned()), (3, "two".to_owned()), (3, "three".to_owned())]);
+    assert_eq!(test_functions("test_on_both_drivers!(one,);\nfn two() {}\n"), [(1, "one".to_owned())]);
 }

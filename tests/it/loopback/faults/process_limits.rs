@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use bt_fast::base::InfoHash;
 use socket2::{Domain, Socket, Type};
 
 use crate::loopback::{DEADLINE, DRIVER, Fixture, NAME, PIECE_LEN, Seed, event, exit_code, failures, own_address};
@@ -17,6 +18,7 @@ use crate::support::{
     control_group::ControlGroup,
     http_client::get_url,
     process::{Running, run, wait_until},
+    scratch::Scratch,
 };
 
 const LEN: u64 = 3 << 20;
@@ -26,14 +28,26 @@ const DESCRIPTORS: usize = 64;
 const IDLE: u8 = 80;
 
 test_on_both_drivers!(
-    a_download_with_few_threads_works_or_fails_cleanly,
+    a_session_with_few_threads_works_or_fails_cleanly,
     idle_peers_leave_descriptors_for_the_content,
     a_crowded_download_keeps_descriptors_for_its_files,
+    several_downloads_share_few_descriptors,
 );
 
-fn a_download_with_few_threads_works_or_fails_cleanly() {
+fn a_session_with_few_threads_works_or_fails_cleanly() {
     let fixture = Fixture::file(LEN);
     let seed = fixture.seed();
+    for count in 3..13 {
+        let group = ControlGroup::of_processes(count);
+        let mut seed = fixture.seed_command(own_address());
+        let finished = run(&group.command(seed.args(["--stop-time", "100ms"])), DEADLINE);
+        assert!(!finished.stderr.contains("panicked"), "{count}: {finished:#?}");
+        match finished.code {
+            Some(0) => {}
+            Some(1) => assert_eq!(failures(&finished.stderr).len(), 1, "{count}: {finished:#?}"),
+            _ => panic!("{count}: {finished:#?}"),
+        }
+    }
     for count in (3..11).chain([64]) {
         let group = ControlGroup::of_processes(count);
         let target = fixture.scratch.folder(&format!("target {count}"));
@@ -51,25 +65,25 @@ fn a_download_with_few_threads_works_or_fails_cleanly() {
 }
 
 /// Connects as a peer that has nothing and asks for nothing. `number` makes its id, and with seven others its address.
-fn idle_peer(number: u8, seed: SocketAddr, info_hash: &[u8; 20]) -> Option<TcpStream> {
+fn idle_peer(number: u8, seed: SocketAddr, info_hash: InfoHash) -> Option<TcpStream> {
     let host = number / 8 + 1;
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 9, 9, host), 0)).into()).unwrap();
     socket.connect_timeout(&seed.into(), DEADLINE).ok()?;
     let mut stream = TcpStream::from(socket);
     stream.write_all(b"\x13BitTorrent protocol\0\0\0\0\0\0\0\0").ok()?;
-    stream.write_all(info_hash).ok()?;
+    stream.write_all(&info_hash.0).ok()?;
     stream.write_all(&[number; 20]).ok()?;
     Some(stream)
 }
 
-fn crowd(seed: SocketAddr, info_hash: &[u8; 20]) -> Vec<TcpStream> {
+fn crowd(seed: SocketAddr, info_hash: InfoHash) -> Vec<TcpStream> {
     (0..IDLE).filter_map(|number| idle_peer(number, seed, info_hash)).collect()
 }
 
-fn limited(command: &Command) -> Command {
+fn limited(command: &Command, descriptors: usize) -> Command {
     let mut limited = Command::new("prlimit");
-    limited.arg(format!("--nofile={DESCRIPTORS}:{DESCRIPTORS}")).arg(command.get_program()).args(command.get_args());
+    limited.arg(format!("--nofile={descriptors}:{descriptors}")).arg(command.get_program()).args(command.get_args());
     limited
 }
 
@@ -84,23 +98,26 @@ fn idle_peers_leave_descriptors_for_the_content() {
     let address = own_address();
     let web = SocketAddr::new(address.ip(), 7100);
     let mut command = bt_fast();
-    command.args(["seed", "--json", "--admin", "off"]).arg(fixture.source.join(NAME));
+    command.args(["seed", "--json", "--admin", "off", "--web-seed"]).arg(fixture.source.join(NAME));
     command.args(["--listen", &address.to_string(), "--web", &web.to_string()]);
     command.args(DRIVER.get().iter().flat_map(|driver| ["--io", driver]));
-    let mut seed = Seed::start(&limited(&command), address, &fixture.scratch.join("seed.log"));
+    let mut seed = Seed::start(&limited(&command, DESCRIPTORS), address, &fixture.scratch.join("seed.log"));
     let published = event(&seed.process.output(), "published").unwrap();
-    let idle = crowd(address, &fixture.metainfo.info_hash.0);
+    let info_hash = published["info_hash"].as_str().and_then(InfoHash::from_hex).unwrap();
+    let idle = crowd(address, info_hash);
     let is_short = || seed.process.output().contains("no descriptor is left");
     assert!(wait_until(DEADLINE, is_short), "{}", seed.process.log_tail());
     let page = published["page"].as_str().unwrap();
     for file in 0..FILES {
-        let url = format!("{page}f/{}/{NAME}/{file}", published["info_hash"].as_str().unwrap());
+        let url = format!("{page}f/{info_hash}/{NAME}/{file}");
         let answer = get_url(&url);
         assert_eq!((answer.status, answer.body.len()), (200, 50_000), "{url}");
     }
     // An idle peer gives way.
     let target = fixture.scratch.folder("target");
-    run(&fixture.get_command(&target, &[address]), DEADLINE).success();
+    let mut get = bt_fast();
+    get.args(["get", published["torrent"].as_str().unwrap(), "--listen", &own_address().to_string(), "-o"]);
+    run(get.arg(&target), DEADLINE).success();
     fixture.assert_complete(&target);
     drop(idle);
     seed.stop();
@@ -115,9 +132,9 @@ fn a_crowded_download_keeps_descriptors_for_its_files() {
     let listen = get.get_args().skip_while(|arg| *arg != "--listen").nth(1).unwrap();
     let own: SocketAddr = listen.to_str().unwrap().parse().unwrap();
     let log = fixture.scratch.join("get.log");
-    let mut get = Running::start("get", &limited(&get), &log);
+    let mut get = Running::start("get", &limited(&get, DESCRIPTORS), &log);
     assert!(wait_until(DEADLINE, || TcpStream::connect(own).is_ok()), "{}", get.log_tail());
-    let mut idle = crowd(own, &fixture.metainfo.info_hash.0);
+    let mut idle = crowd(own, fixture.metainfo.info_hash);
     let mut answered = 0;
     for peer in &mut idle {
         peer.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
@@ -126,5 +143,36 @@ fn a_crowded_download_keeps_descriptors_for_its_files() {
     assert!(answered < DESCRIPTORS, "{answered}");
     assert_eq!(exit_code(&mut get, DEADLINE), Some(0), "{}", fs::read_to_string(log).unwrap());
     fixture.assert_complete(&target);
+    seed.stop();
+}
+
+fn several_downloads_share_few_descriptors() {
+    const TORRENTS: usize = 8;
+    let scratch = Scratch::new();
+    let folders: Vec<_> = (0..TORRENTS).map(|number| scratch.folder(&format!("folder {number}"))).collect();
+    for folder in &folders {
+        (0..100).for_each(|at| write_random(&folder.join(format!("{at}")), 20_000, fastrand::u64(..)));
+    }
+    let address = own_address();
+    let web = SocketAddr::new(address.ip(), 7100);
+    let mut command = bt_fast();
+    command.args(["seed", "--json", "--admin", "off"]).args(&folders);
+    command.args(["--listen", &address.to_string(), "--web", &web.to_string()]);
+    let mut seed = Seed::start(&command, address, &scratch.join("seed.log"));
+    let published = || seed.process.output().matches("\"event\":\"seeding\"").count();
+    assert!(wait_until(DEADLINE, || published() == TORRENTS), "{}", seed.process.log_tail());
+    let target = scratch.folder("target");
+    let mut get = bt_fast();
+    get.arg("get").args((0..TORRENTS).map(|number| format!("http://{web}/t/folder%20{number}.torrent")));
+    get.args(["--listen", &own_address().to_string(), "-o"]).arg(&target);
+    get.args(DRIVER.get().iter().flat_map(|driver| ["--io", driver]));
+    let finished = run(&limited(&get, 256), DEADLINE);
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    for (number, folder) in folders.iter().enumerate() {
+        for at in 0..100 {
+            let got = fs::read(target.join(format!("folder {number}/{at}"))).unwrap();
+            assert!(got == fs::read(folder.join(format!("{at}"))).unwrap(), "{number}/{at}");
+        }
+    }
     seed.stop();
 }

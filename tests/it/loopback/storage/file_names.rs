@@ -17,7 +17,7 @@ use crate::support::{
 
 const LEN: u64 = 20_000;
 
-test_on_both_drivers!(every_command_maps_names_identically);
+test_on_both_drivers!(every_command_maps_names_identically,);
 
 fn entry(path: &[&str], more: &[(&'static str, Bencoded)]) -> Bencoded {
     let path = list(path.iter().map(string));
