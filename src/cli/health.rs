@@ -4,6 +4,7 @@ use super::exit::{Exit, Failure};
 use super::interrupt::{self, Hangup};
 use super::options::HealthOptions;
 use super::output::Output;
+use super::records::Record;
 use crate::codec::url::without_credentials;
 use crate::engine::network::egress::Egress;
 use crate::engine::trackers::http::{FetchLimits, Fetcher, HttpError};
@@ -15,6 +16,7 @@ pub(super) fn run(options: &HealthOptions, output: &Output) -> Result<(), Failur
     match Fetcher::new(Egress::default()).fetch_unless(&stop, url, FetchLimits::health(*timeout)) {
         Ok(_) => {
             output.message(format_args!("healthy: {shown}"));
+            output.record(&Record::Healthy { url: &shown });
             Ok(())
         }
         Err(error) => {

@@ -18,6 +18,7 @@ use super::exit::{Exit, Failure};
 use super::output::Output;
 use crate::base::escape::printable;
 use crate::base::{FLAG_VARIABLES, InfoHash};
+use crate::io::initial_descriptor_limit;
 
 /// Prefix of the hook's variables, which is no prefix of a flag's variable.
 pub(super) const HOOK_PREFIX: &str = "BT_FAST_HOOK_";
@@ -45,6 +46,9 @@ impl Hook {
     /// `line` is a shell command; `name` is the name of the torrent and of its content in `folder`.
     pub(super) fn new(line: &OsStr, name: &[u8], folder: &Path, info_hash: InfoHash) -> Self {
         let mut script = SHELL_NAMES.to_owned().into_bytes();
+        if let Some(limit) = initial_descriptor_limit() {
+            script.extend_from_slice(format!("ulimit -Sn {limit}\n").as_bytes());
+        }
         script.extend_from_slice(line.as_bytes());
         let mut command = Command::new("/bin/sh");
         command.arg("-c").arg(OsStr::from_bytes(&script)).stdin(Stdio::null());

@@ -135,6 +135,8 @@ pub enum Record<'a> {
     },
     /// `track` has started to answer over HTTP and UDP.
     Tracking { address: String, torrents: usize },
+    /// A server has answered `health`.
+    Healthy { url: &'a str },
     /// The end of `track`.
     Tracked {
         seconds: f64,

@@ -1,8 +1,13 @@
 //! How the descriptors that the process may have are divided, so that connections leave some for the content.
 
+use std::sync::OnceLock;
+
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::base::limits;
+
+/// The soft limit before it was raised.
+static INITIAL: OnceLock<Option<u64>> = OnceLock::new();
 
 /// The parts of the process's descriptors, which fit together: those of an origin, or those of a download.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +71,14 @@ impl Descriptors {
 /// descriptors.
 pub fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
+    let _ = INITIAL.set(limit.current);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}
+
+/// The limit before it was raised, for programs that this process runs: some close or watch as many descriptors as they
+/// may have. `None` if it is unlimited or was not raised.
+pub fn initial_descriptor_limit() -> Option<u64> {
+    INITIAL.get().copied().flatten()
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ mod socket;
 mod thread_pool;
 mod threads;
 
-pub use descriptors::{Descriptors, raise_descriptor_limit};
+pub use descriptors::{Descriptors, initial_descriptor_limit, raise_descriptor_limit};
 pub use driver::{
     ChosenDriver, Driver, DriverChoice, StartError, Task, no_op, run_thread, spawn, start_scoped, start_thread,
     start_workers,

@@ -85,6 +85,8 @@ fn health_of_a_server_that_fails_is_1() {
     });
     let ask = |url: &str, more: &[&str]| run(&net.left.command(&health(&[&[url], more].concat())), DEADLINE);
     assert_eq!(ask(&server.url("/fine"), &[]).code, Some(0));
+    let healthy = ask(&server.url("/fine"), &["--json"]);
+    assert!(healthy.stdout.starts_with("{\"event\":\"healthy\",\"url\":"), "{healthy:#?}");
     assert_unhealthy(&ask(&server.url(""), &[]), "HTTP status 500");
     assert_unhealthy(&ask(&server.url("/elsewhere"), &[]), "HTTP status 302");
     let with_password = server.url("").replace("://", "://user:secret@");

@@ -14,6 +14,7 @@ use crate::io::Descriptors;
 #[derive(Debug)]
 pub(in crate::engine) struct Admission {
     connections_max: usize,
+    /// No connection is accepted beside this many.
     accepted_max: usize,
     /// The limit is lower than the user's, because the process may not have enough descriptors.
     is_short_of_descriptors: bool,
@@ -62,7 +63,7 @@ impl Admission {
         Self {
             connections_max: connections_max.min(affordable.connections_max),
             is_short_of_descriptors: affordable.connections_max < connections_max,
-            accepted_max: affordable.accepted_max,
+            accepted_max: connections_max.min(affordable.accepted_max),
             leeching_max,
             half_open_count: AtomicUsize::new(0),
             pending: PendingHandshakes::default(),
@@ -79,7 +80,7 @@ impl Admission {
         address: SocketAddr,
     ) -> Admitted {
         let Some(permit) = self.pending.enter(address.ip()) else { return Admitted::No };
-        if connection_count < self.connections_max.min(self.accepted_max) {
+        if connection_count < self.accepted_max {
             Admitted::Yes(permit)
         } else if self.eviction.evict_for(own.get(), address) {
             Admitted::InPlaceOfAnother(permit)

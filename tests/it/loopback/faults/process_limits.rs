@@ -146,6 +146,20 @@ fn a_crowded_download_keeps_descriptors_for_its_files() {
     seed.stop();
 }
 
+#[test]
+fn a_hook_has_the_descriptor_limit_of_the_caller() {
+    let fixture = Fixture::file(LEN);
+    let seed = fixture.seed();
+    let (target, noted) = (fixture.scratch.folder("target"), fixture.scratch.join("noted"));
+    let mut get = fixture.get_command(&target, &[seed.address]);
+    get.args(["--on-complete", &format!("ulimit -Sn > '{}'", noted.display())]);
+    let mut limited = Command::new("prlimit");
+    limited.arg("--nofile=300:").arg(get.get_program()).args(get.get_args());
+    run(&limited, DEADLINE).success();
+    assert_eq!(fs::read_to_string(noted).unwrap().trim(), "300");
+    seed.stop();
+}
+
 fn several_downloads_share_few_descriptors() {
     const TORRENTS: usize = 8;
     let scratch = Scratch::new();
