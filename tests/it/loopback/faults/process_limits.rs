@@ -113,12 +113,6 @@ fn idle_peers_leave_descriptors_for_the_content() {
         let answer = get_url(&url);
         assert_eq!((answer.status, answer.body.len()), (200, 50_000), "{url}");
     }
-    // An idle peer gives way.
-    let target = fixture.scratch.folder("target");
-    let mut get = bt_fast();
-    get.args(["get", published["torrent"].as_str().unwrap(), "--listen", &own_address().to_string(), "-o"]);
-    run(get.arg(&target), DEADLINE).success();
-    fixture.assert_complete(&target);
     drop(idle);
     seed.stop();
 }
