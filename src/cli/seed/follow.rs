@@ -49,7 +49,7 @@ impl<'a> Follower<'a> {
             Ok(inspector) => inspector,
             Err(error) => {
                 let line = "changed content is not published until a restart";
-                return self.session.output.warning(format_args!("can't start a thread: content: {error}: {line}"));
+                return self.session.output.warning(format_args!("{error}: {line}"));
             }
         };
         while !self.session.is_over() && !self.is_lost() {

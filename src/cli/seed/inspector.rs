@@ -4,12 +4,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
-use std::{io, thread};
 
 use super::handle::SessionHandle;
 use super::path_kind::PathKind;
 use super::paths::{Matched, search};
 use crate::create::Fingerprint;
+use crate::io::{StartError, start_thread};
 
 /// Interval at which a caller that waits for the files checks whether the session is over.
 const POLL: Duration = Duration::from_millis(50);
@@ -48,9 +48,9 @@ impl Inspection {
 }
 
 impl Inspector {
-    pub(super) fn start() -> io::Result<Self> {
+    pub(super) fn start() -> Result<Self, StartError> {
         let (jobs, inbox) = sync_channel::<Job>(1);
-        thread::Builder::new().name("content".to_owned()).spawn(move || inbox.into_iter().for_each(|job| job()))?;
+        start_thread("content", move || inbox.into_iter().for_each(|job| job()))?;
         Ok(Self { jobs })
     }
 

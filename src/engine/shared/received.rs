@@ -75,14 +75,13 @@ impl Received {
         // are opened as they are written.
         let at_once = store.open_files_max() / limits::HASH_LANES;
         let opened = store.write_steps(open.piece(), open.buffer(), torrent.write_path()).and_then(|steps| {
-            steps.iter().take(at_once).try_for_each(|step| store.writable(step.file_index, step.path).map(drop))?;
-            Ok(steps)
+            let mut first = steps.iter().take(at_once);
+            match first.try_for_each(|step| store.writable(step.file_index, step.path).map(drop)) {
+                Err(error) if !error.is_transient() => Err(error),
+                // While descriptors are short, the piece waits for them as it is written.
+                _ => Ok(steps),
+            }
         });
-        let opened = match opened {
-            // The piece waits for descriptors as it is written.
-            Err(error) if error.is_transient() => store.write_steps(open.piece(), open.buffer(), torrent.write_path()),
-            opened => opened,
-        };
         match opened {
             Ok(steps) => Some(Verified { torrent, open, steps, proven }),
             Err(error) => {
