@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::cidr::AddressFilter;
-use crate::base::{Bitfield, FileIdentity, InfoHash, PeerId, Rng};
+use crate::base::{Bitfield, FileIdentity, PeerId, Rng};
 use crate::codec::metainfo::Metainfo;
+use crate::engine::changes::Changes;
 use crate::engine::contents::Contents;
 use crate::engine::files::content::LossReports;
 use crate::engine::files::resume::Earlier;
@@ -146,20 +147,6 @@ pub enum Provenance {
     /// This session creates and writes the files, and the pieces on disk have passed a check.
     Written,
 }
-
-/// A change to the torrents of a running session.
-#[derive(Debug)]
-pub enum Change {
-    Add(Box<Source>),
-    /// Serves a torrent of the session from this source, or as before if the source cannot be opened. Its hosts stay
-    /// counted.
-    Restart(Box<Source>),
-    /// Forgets its hosts, tells its trackers that we leave, and closes its connections.
-    Remove(InfoHash),
-}
-
-/// Delivers changes to a session, at most [`crate::base::limits::CHANGES_AT_ONCE`] at a time.
-pub type Changes = tokio::sync::mpsc::Receiver<Change>;
 
 /// The ways by which torrents enter and leave a running session.
 #[derive(Debug, Default)]

@@ -8,6 +8,7 @@
 //! The session runs in `ring` and `control`. Their shared state is in `shared` and `torrent`, which use `files`,
 //! `trackers`, `network` and `metrics`. `magnet` fetches an info dictionary before a session exists or beside one.
 
+mod changes;
 mod conclusion;
 mod config;
 mod contents;
@@ -28,7 +29,8 @@ pub mod trackers;
 
 pub use crate::storage::arena_len_default;
 pub use crate::swarm::{Holding, HostCounts, Sighting};
-pub use config::{CacheMode, Change, Changes, Channels, Config, Identity, Provenance, RateLimits, Source};
+pub use changes::{Change, ChangeSender, Changes, Made, change_channel};
+pub use config::{CacheMode, Channels, Config, Identity, Provenance, RateLimits, Source};
 pub use contents::{CompletedHost, Contents};
 pub use files::content::{LossReports, Timeliness};
 pub use files::presence::{FilePresence, file_presence};

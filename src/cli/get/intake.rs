@@ -10,8 +10,6 @@ use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
-
 use super::session::Session;
 use super::tally::Outcome;
 use crate::base::lock::lock;
@@ -20,8 +18,8 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::load::{Loaded, Loader, Purpose};
 use crate::cli::options::MetainfoSource;
 use crate::create::open::shown;
-use crate::engine::Change;
 use crate::engine::magnet::Listening;
+use crate::engine::{Change, ChangeSender};
 use crate::io::start_scoped;
 
 /// Interval at which a thread checks whether the session serves.
@@ -125,7 +123,7 @@ impl<'s, 'a> Intake<'s, 'a> {
     }
 
     /// Adds each torrent to the session as it becomes ready.
-    pub(super) fn run(mut self, changes: &mpsc::Sender<Change>) {
+    pub(super) fn run(mut self, changes: &ChangeSender) {
         let session = self.session;
         let remotes = std::mem::take(&mut self.remotes);
         let queue = Mutex::new(remotes.iter().collect::<VecDeque<_>>());
@@ -168,7 +166,7 @@ impl<'s, 'a> Intake<'s, 'a> {
         session.is_loaded.store(true, Ordering::Relaxed);
     }
 
-    fn handle_fetched(&mut self, fetched: Fetched<'_, 'a>, remotes: &[Remote<'a>], changes: &mpsc::Sender<Change>) {
+    fn handle_fetched(&mut self, fetched: Fetched<'_, 'a>, remotes: &[Remote<'a>], changes: &ChangeSender) {
         let Fetched { remote, result } = fetched;
         let argument = remote.argument;
         match (result, remote.info_hash()) {
@@ -193,13 +191,12 @@ impl<'s, 'a> Intake<'s, 'a> {
     }
 
     /// Adds a torrent to the session, or reports why it cannot be downloaded.
-    fn add(&self, argument: &'a MetainfoSource, loaded: Loaded, changes: &mpsc::Sender<Change>) {
+    fn add(&self, argument: &'a MetainfoSource, loaded: Loaded, changes: &ChangeSender) {
         if self.session.is_over() {
             return;
         }
         match self.session.prepare(loaded, argument) {
-            // Fails if the session has ended.
-            Ok(source) => _ = changes.blocking_send(Change::Add(Box::new(source))),
+            Ok(source) => changes.send(Change::Add(Box::new(source))),
             Err(_) if self.session.is_over() => {}
             Err(failure) => self.session.handle_outcome(argument, Outcome::Failed(failure)),
         }

@@ -7,8 +7,6 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Mutex, OnceLock};
 use std::thread;
 
-use tokio::sync::mpsc;
-
 use super::command::Command;
 use super::download::Download;
 use super::seeding::Seeding;
@@ -22,7 +20,9 @@ use crate::cli::load::Loaded;
 use crate::cli::options::MetainfoSource;
 use crate::cli::progress::{TransferProgress, TransferSnapshot, TransferWork};
 use crate::cli::records::Record;
-use crate::engine::{self, Change, Channels, Config, Departure, EngineError, Report, Snapshot, Source};
+use crate::engine::{
+    self, ChangeSender, Channels, Config, Departure, EngineError, Report, Snapshot, Source, change_channel,
+};
 use crate::io::start_scoped;
 use crate::storage::PromisedSpace;
 
@@ -54,7 +54,7 @@ pub(super) struct Session<'a> {
 }
 
 /// Adds torrents to the session through the channel.
-pub(super) type Intake<'f> = Box<dyn FnOnce(&mpsc::Sender<Change>) + Send + 'f>;
+pub(super) type Intake<'f> = Box<dyn FnOnce(&ChangeSender) + Send + 'f>;
 
 impl<'a> Session<'a> {
     /// Creates a session for `argument_count` arguments that name torrents.
@@ -137,7 +137,7 @@ impl<'a> Session<'a> {
                 departed.into_iter().for_each(|departure| self.handle_departure(departure));
             })?;
             let changes = intake.map(|intake| {
-                let (changes, inbox) = mpsc::channel(limits::CHANGES_AT_ONCE);
+                let (changes, inbox) = change_channel();
                 start_scoped(scope, "intake", move || intake(&changes)).map(|_| inbox)
             });
             let changes = changes.transpose()?;

@@ -16,7 +16,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::records::Record;
 use crate::create::Fingerprint;
 use crate::create::open::shown;
-use crate::engine::Timeliness;
+use crate::engine::{Made, Timeliness};
 
 /// A path, its served version, and the last comparison of its files.
 pub(super) struct Followed {
@@ -170,9 +170,10 @@ impl Followed {
             heir.settle(prepared.fingerprint);
             heir.served = Some(Version { fingerprint: prepared.fingerprint, ..old.clone() });
             // The session reads the files of the earlier path until then.
-            session.restart(prepared.source);
-            session.set_timeliness(old.info_hash, Timeliness::Current);
-            session.output.message(format_args!("serving {} from {}", old.name, shown(&heir.path)));
+            if session.restart(prepared.source) == Made::Yes {
+                session.set_timeliness(old.info_hash, Timeliness::Current);
+                session.output.message(format_args!("serving {} from {}", old.name, shown(&heir.path)));
+            }
         });
     }
 
@@ -217,10 +218,8 @@ impl Followed {
             Some(same) if same.info_hash == info_hash => {
                 let is_stopped = session.is_stopped(info_hash);
                 self.served = Some(Version { fingerprint: seen, ..same });
-                if is_stopped {
-                    session.restart(prepared.source);
-                }
-                if is_stopped || self.is_compared() {
+                let is_served = !is_stopped || session.restart(prepared.source) == Made::Yes;
+                if is_served && (is_stopped || self.is_compared()) {
                     self.report_unchanged(session);
                 }
                 return;

@@ -6,8 +6,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
-
 use super::origin::Origin;
 use super::paths::Version;
 use super::prepared::Prepared;
@@ -16,7 +14,7 @@ use crate::base::lock::lock;
 use crate::base::{InfoHash, PeerId};
 use crate::cli::options::SeedOptions;
 use crate::cli::output::Output;
-use crate::engine::{Change, Contents, Source, Timeliness};
+use crate::engine::{Change, ChangeSender, Contents, Made, Source, Timeliness};
 use crate::web::site::PendingList;
 
 /// Interval at which a thread checks whether the session serves.
@@ -83,7 +81,7 @@ pub(super) struct SessionHandle<'a> {
     pub(super) origin: Option<&'a Origin>,
     pub(super) peer_id: PeerId,
     pub(super) state: &'a SeedState,
-    pub(super) changes: mpsc::Sender<Change>,
+    pub(super) changes: ChangeSender,
     /// The torrents of the session.
     pub(super) contents: Arc<Contents>,
 }
@@ -151,9 +149,8 @@ impl SessionHandle<'_> {
     }
 
     /// Serves a torrent of the session from this source, whose content is whole. Its peers are disconnected.
-    pub(super) fn restart(&self, source: Source) {
-        // Fails if the session has ended.
-        let _ = self.changes.blocking_send(Change::Restart(Box::new(source)));
+    pub(super) fn restart(&self, source: Source) -> Made {
+        self.changes.make(Change::Restart(Box::new(source)))
     }
 
     /// Withdraws a torrent of `len` bytes and stops serving it.
@@ -178,15 +175,15 @@ impl SessionHandle<'_> {
     }
 
     fn start(&self, source: Source, torrent: &ServedTorrent) {
-        if self.changes.blocking_send(Change::Add(Box::new(source))).is_ok() {
+        if self.changes.make(Change::Add(Box::new(source))) == Made::Yes {
             self.state.total_len.fetch_add(torrent.total_len, Ordering::Relaxed);
             torrent.announce(self.port(), self.state.take_stop_hint(), self.origin, self.output);
         }
     }
 
     fn stop(&self, info_hash: InfoHash, len: u64) {
-        // Fails if the session has ended.
-        let _ = self.changes.blocking_send(Change::Remove(info_hash));
+        // Not made if the session has ended.
+        let _ = self.changes.make(Change::Remove(info_hash));
         self.state.total_len.fetch_sub(len, Ordering::Relaxed);
     }
 }

@@ -7,8 +7,6 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
-
 use super::handle::{Reload, SeedState, SessionHandle};
 use super::hosts::HostReporter;
 use super::intake::Intake;
@@ -18,13 +16,12 @@ use super::refusals::Refusals;
 use super::served::ServedTorrent;
 use super::until::Until;
 use super::watch::Watch;
-use crate::base::limits;
 use crate::cli::exit::Failure;
 use crate::cli::notify;
 use crate::cli::options::SeedOptions;
 use crate::cli::output::Output;
 use crate::cli::progress::{TransferProgress, TransferSnapshot, TransferWork};
-use crate::engine::{self, Changes, Channels, Config, EngineError, Report, Snapshot, Source};
+use crate::engine::{self, Changes, Channels, Config, EngineError, Report, Snapshot, Source, change_channel};
 use crate::io::start_scoped;
 use crate::web::site::PendingList;
 
@@ -65,7 +62,7 @@ impl Session<'_> {
         reload: &Reload,
     ) -> Result<Ended, Failure> {
         let Self { options, config, origin, state, served, output } = *self;
-        let (changes, inbox) = mpsc::channel(limits::CHANGES_AT_ONCE);
+        let (changes, inbox) = change_channel();
         let contents = Arc::clone(&config.contents);
         let peer_id = config.identity.peer_id;
         let session = SessionHandle { options, output, origin, peer_id, state, changes, contents };

@@ -22,8 +22,9 @@ use tracing::warn;
 
 use crate::base::escape::printable;
 use crate::base::{InfoHash, Rng, Time, TimerTable, limits};
+use crate::engine::changes::{Change, ChangeRequest, Changes, Made};
 use crate::engine::conclusion::{Outcome, all_banned, depart};
-use crate::engine::config::{Change, Changes, Channels, Config, Source};
+use crate::engine::config::{Channels, Config, Source};
 use crate::engine::control::leavers::Leavers;
 use crate::engine::control::prepare::prepare;
 use crate::engine::control::torrent_driver::{Announcing, REVIEW_INTERVAL, TICK, TorrentDriver};
@@ -298,30 +299,39 @@ impl Control<'_> {
     }
 
     /// Makes one change and those queued behind it, up to a limit.
-    fn handle_changes(&mut self, first: Change, mut more: Option<&mut Changes>) {
-        self.handle_change(first);
+    fn handle_changes(&mut self, first: ChangeRequest, mut more: Option<&mut Changes>) {
+        self.handle_request(first);
         for _ in 1..limits::CHANGES_AT_ONCE {
-            let Some(change) = more.as_mut().and_then(|more| more.try_recv().ok()) else { return };
-            self.handle_change(change);
+            let Some(request) = more.as_mut().and_then(|more| more.try_recv()) else { return };
+            self.handle_request(request);
         }
     }
 
-    fn handle_change(&mut self, change: Change) {
+    fn handle_request(&mut self, request: ChangeRequest) {
+        let ChangeRequest { change, made } = request;
+        if self.handle_change(change) == Made::Yes
+            && let Some(made) = made
+        {
+            // Fails if the sender of the change does not wait.
+            let _ = made.send(());
+        }
+    }
+
+    fn handle_change(&mut self, change: Change) -> Made {
         match change {
             Change::Add(source) => {
-                if let Some((torrent, tiers)) = self.prepare(*source) {
-                    self.insert(torrent, tiers);
-                }
+                let Some((torrent, tiers)) = self.prepare(*source) else { return Made::No };
+                self.insert(torrent, tiers)
             }
             Change::Restart(source) => {
-                if let Some((torrent, tiers)) = self.prepare(*source) {
-                    self.remove(torrent.info_hash);
-                    self.insert(torrent, tiers);
-                }
+                let Some((torrent, tiers)) = self.prepare(*source) else { return Made::No };
+                self.remove(torrent.info_hash);
+                self.insert(torrent, tiers)
             }
             Change::Remove(info_hash) => {
                 self.remove(info_hash);
                 self.shared.forget_hosts(info_hash);
+                Made::Yes
             }
         }
     }
@@ -340,12 +350,13 @@ impl Control<'_> {
         None
     }
 
-    fn insert(&mut self, torrent: Arc<Torrent>, tiers: Vec<Vec<String>>) {
-        if self.shared.insert(&torrent) {
-            self.add(torrent, tiers);
-        } else {
+    fn insert(&mut self, torrent: Arc<Torrent>, tiers: Vec<Vec<String>>) -> Made {
+        if !self.shared.insert(&torrent) {
             warn!("{}: already served", torrent.name);
+            return Made::No;
         }
+        self.add(torrent, tiers);
+        Made::Yes
     }
 
     /// Removes a torrent: tells its trackers and closes its connections. Its files are closed with the last connection.
@@ -427,7 +438,7 @@ impl Control<'_> {
 }
 
 /// Returns `None` if the session takes no changes or the channel is closed.
-async fn next_change(changes: &mut Option<Changes>) -> Option<Change> {
+async fn next_change(changes: &mut Option<Changes>) -> Option<ChangeRequest> {
     let change = changes.as_mut()?.recv().await;
     if change.is_none() {
         *changes = None;

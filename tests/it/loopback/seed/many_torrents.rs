@@ -2,15 +2,18 @@
 
 use std::fs;
 
-use bt_fast::base::limits;
+use bt_fast::base::{InfoHash, limits};
+use bt_fast::codec::handshake::Reserved;
+use serde_json::Value;
 use sha1::{Digest as _, Sha1};
 
 use crate::loopback::{DEADLINE, Seed, own_address, seed::crowd::memory};
 use crate::support::{
     bt_fast,
     content::difference,
-    process::{run, wait_until},
+    process::{Running, run, wait_until},
     scratch::Scratch,
+    wire_peer::WirePeer,
 };
 
 const COUNT: usize = 10_000;
@@ -58,4 +61,30 @@ fn ten_thousand_idle_torrents_are_cheap_and_each_is_served() {
         assert_eq!(difference(&scratch.join(&name), &target.join(&name), true), None);
     }
     seed.stop();
+}
+
+/// A program that waits for the record may connect at once.
+#[test]
+fn a_torrent_is_served_when_it_is_reported() {
+    const COUNT: usize = 200;
+    let scratch = Scratch::new();
+    (0..COUNT).for_each(|number| make(&scratch, number));
+    let address = own_address();
+    let mut command = bt_fast();
+    command.args(["seed", "--json", "--verify", "full", "--listen", &address.to_string()]);
+    command.args((0..COUNT).map(|number| scratch.join(&format!("f{number:05}.torrent"))));
+    let mut seed = Running::start("seed", &command, &scratch.join("seed.log"));
+    let mut connected = 0;
+    while connected < COUNT {
+        assert!(seed.is_running(), "{}", seed.log_tail());
+        let output = seed.output();
+        let whole = output.rfind('\n').map_or("", |end| &output[..end]);
+        let records = whole.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        for record in records.filter(|record| record["event"] == "seeding").skip(connected) {
+            let info_hash = InfoHash::from_hex(record["info_hash"].as_str().unwrap()).unwrap();
+            // Fails without the handshake of the seed.
+            WirePeer::connect_with_handshake(address, info_hash, 1, Reserved::ours());
+            connected += 1;
+        }
+    }
 }
