@@ -412,7 +412,7 @@ pub struct ServingArgs {
 #[derive(Args, Debug)]
 pub struct EngineArgs {
     /// Access sockets and files by io_uring (ring), or by epoll and threads (plain), which works in every container and
-    /// takes more processor time; auto takes the ring where the kernel permits it
+    /// may take more processor time; auto takes the ring where the kernel permits it
     #[arg(long, value_name = "DRIVER", default_value = "auto", help_heading = TUNING, hide_short_help = true)]
     pub io: IoArg,
     /// Number of ring threads, 1 to 8 [default: one per core]

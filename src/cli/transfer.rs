@@ -51,7 +51,9 @@ pub(super) fn config(
 /// Says why the ring is not used, if the user left the choice to us.
 pub(super) fn note_driver(engine: &EngineOptions, output: &Output) {
     let refusal = engine.io.refusal.iter();
-    refusal.for_each(|refusal| output.message(format_args!("without a ring (--io plain), which is slower: {refusal}")));
+    refusal.for_each(|refusal| {
+        output.message(format_args!("without a ring (--io plain), which may be slower: {refusal}"))
+    });
 }
 
 /// Returns the torrent's tiers of trackers, except with `--announce-only`, and a tier for each `--announce`.

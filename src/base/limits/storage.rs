@@ -116,6 +116,10 @@ pub const HASH_GATHER_PIECES: usize = 12;
 pub const HASH_GATHER: Duration = Duration::from_millis(12);
 /// Threads for file operations that may block: of the session, and again of its web server.
 pub const FILE_THREADS_MAX: usize = 512;
+/// Writes that the kernel carries out at a time for one torrent without io_uring, enough to keep a fast disk busy.
+pub const ASYNC_WRITES_MAX: usize = 32;
+/// Contexts of asynchronous writes that a session keeps for later, as the kernel takes milliseconds to remove one.
+pub const ASYNC_CONTEXTS_IDLE_MAX: usize = 8;
 /// Threads for blocking file operations of one torrent, enough to keep a fast disk busy.
 pub const FILE_THREADS_EACH: usize = 8;
 /// Time without work after which a thread for blocking file operations ends.

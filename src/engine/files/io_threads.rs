@@ -8,21 +8,29 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::oneshot;
+use tracing::info;
 
 use crate::base::limits;
 use crate::base::lock::lock;
 use crate::engine::files::writeback::DirtyRange;
 use crate::io::{
-    Driver, FlushStep, Gather, SharedFile, ThreadPool, flush_range, flush_range_blocking, write_all_at,
-    write_all_at_blocking,
+    AsyncContext, AsyncWrite, AsyncWrites, Driver, FlushStep, Gather, SharedFile, ThreadPool, flush_range,
+    flush_range_blocking, write_all_at, write_all_at_blocking,
 };
+use crate::storage::WritePath;
 
 /// The threads that run work on files that may block. Dropping it does not wait for running work.
 #[derive(Debug)]
 pub(in crate::engine) struct FileThreads {
     pool: ThreadPool,
     driver: Driver,
+    contexts: IdleContexts,
 }
+
+/// Contexts for the direct writes of a torrent; `None` if the kernel refuses them, and with io_uring, which does not
+/// need them.
+#[derive(Debug, Clone)]
+struct IdleContexts(Option<Arc<Mutex<Vec<AsyncContext>>>>);
 
 /// The queued work of a torrent, and its share of the threads. The callers bound the queue: each entry is for one
 /// piece, extent or connection.
@@ -33,11 +41,18 @@ pub(in crate::engine) struct FileShare(Arc<Mutex<Share>>);
 struct Share {
     waiting: VecDeque<Box<dyn FnOnce() + Send>>,
     threads: usize,
+    /// Direct writes, for the one thread that makes them.
+    writes: VecDeque<AsyncWrite<Written>>,
+    has_writer: bool,
 }
+
+/// Gets the result of a write.
+type Written = oneshot::Sender<io::Result<()>>;
 
 impl std::fmt::Debug for Share {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} queued for {} threads", self.waiting.len(), self.threads)
+        let queued = self.waiting.len() + self.writes.len();
+        write!(f, "{queued} queued for {} threads", self.threads)
     }
 }
 
@@ -46,7 +61,7 @@ impl FileThreads {
     pub(in crate::engine) fn new(driver: Driver) -> io::Result<Self> {
         let pool = ThreadPool::new("files");
         pool.start()?;
-        Ok(Self { pool, driver })
+        Ok(Self { pool, driver, contexts: IdleContexts::new(driver) })
     }
 
     /// Runs `work` on a file thread of the torrent's share. Returns `None` if it panicked or the session has ended.
@@ -56,10 +71,14 @@ impl FileThreads {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
         let (sender, done) = oneshot::channel();
-        if let Some(worker) = share.push(Box::new(move || drop(sender.send(work())))) {
+        self.push(share, Box::new(move || drop(sender.send(work()))));
+        done.await.ok()
+    }
+
+    fn push(&self, share: &FileShare, work: Box<dyn FnOnce() + Send>) {
+        if let Some(worker) = share.push(work) {
             self.spawn(move || worker.run());
         }
-        done.await.ok()
     }
 
     /// The driver of the session.
@@ -67,21 +86,28 @@ impl FileThreads {
         self.driver
     }
 
-    /// Writes all bytes of `source` at `offset`. Must be called on an I/O thread.
+    /// Writes all bytes of `source` at `offset` to a file that was opened for this path. Must be called on an I/O
+    /// thread.
     pub(in crate::engine) async fn write_all_at<G: Gather + Send>(
         &self,
         share: &FileShare,
-        file: SharedFile,
+        (file, path): (SharedFile, WritePath),
         source: G,
         offset: u64,
     ) -> io::Result<()> {
-        match self.driver {
-            Driver::Ring => write_all_at(file, source, offset).await.0,
-            Driver::Plain => {
-                let written = self.run(share, move || write_all_at_blocking(&file, &source, offset));
-                written.await.unwrap_or_else(|| Err(lost()))
+        let written = match (self.driver, path) {
+            (Driver::Ring, _) => return write_all_at(file, source, offset).await.0,
+            (Driver::Plain, WritePath::Direct) if self.contexts.0.is_some() => {
+                let (tag, done) = oneshot::channel();
+                if let Some(writer) = share.push_write(AsyncWrite { file, source: Box::new(source), offset, tag }) {
+                    let contexts = self.contexts.clone();
+                    self.push(share, Box::new(move || writer.run(&contexts)));
+                }
+                done.await.ok()
             }
-        }
+            (Driver::Plain, _) => self.run(share, move || write_all_at_blocking(&file, &source, offset)).await,
+        };
+        written.unwrap_or_else(|| Err(lost()))
     }
 
     /// Takes a step of writing out a range. Must be called on an I/O thread.
@@ -111,6 +137,31 @@ fn lost() -> io::Error {
     io::Error::other("the write panicked, or the session has ended")
 }
 
+impl IdleContexts {
+    fn new(driver: Driver) -> Self {
+        if driver == Driver::Ring {
+            return Self(None);
+        }
+        let context = AsyncContext::new()
+            .inspect_err(|error| info!("without asynchronous I/O ({error}): each write occupies a thread"));
+        Self(context.ok().map(|context| Arc::new(Mutex::new(vec![context]))))
+    }
+
+    /// Returns `None` if the kernel grants no further context.
+    fn take(&self) -> Option<AsyncContext> {
+        let idle = lock(self.0.as_ref()?).pop();
+        idle.or_else(|| AsyncContext::new().ok())
+    }
+
+    fn put(&self, context: AsyncContext) {
+        let Some(idle) = &self.0 else { return };
+        let mut idle = lock(idle);
+        if idle.len() < limits::ASYNC_CONTEXTS_IDLE_MAX {
+            idle.push(context);
+        }
+    }
+}
+
 impl FileShare {
     fn lock(&self) -> MutexGuard<'_, Share> {
         lock(&self.0)
@@ -123,6 +174,55 @@ impl FileShare {
         let has_free_thread = share.threads < limits::FILE_THREADS_EACH;
         share.threads += usize::from(has_free_thread);
         has_free_thread.then(|| Worker { share: FileShare(self.0.clone()), has_left: false })
+    }
+
+    /// Queues a write. Returns a writer, to be run on another thread, if there is none.
+    fn push_write(&self, write: AsyncWrite<Written>) -> Option<Writer> {
+        let mut share = self.lock();
+        share.writes.push_back(write);
+        let has_writer = std::mem::replace(&mut share.has_writer, true);
+        (!has_writer).then(|| Writer { share: FileShare(self.0.clone()), has_left: false })
+    }
+}
+
+/// Makes the direct writes of a torrent until none is left. The kernel carries out many at a time.
+struct Writer {
+    share: FileShare,
+    has_left: bool,
+}
+
+impl Writer {
+    fn run(mut self, contexts: &IdleContexts) {
+        let mut writes = AsyncWrites::new(contexts.take());
+        while self.take_queued(&mut writes) {
+            writes.wait(|written, result| _ = written.send(result));
+        }
+        writes.into_context().into_iter().for_each(|context| contexts.put(context));
+    }
+
+    /// Adds queued writes to `writes`. If there is none at all, the writer leaves under the same lock and returns false;
+    /// the next write gets a new one.
+    fn take_queued(&mut self, writes: &mut AsyncWrites<Written>) -> bool {
+        let mut share = self.share.lock();
+        let count = share.writes.len().min(writes.room());
+        share.writes.drain(..count).for_each(|write| writes.add(write));
+        self.has_left = writes.is_empty();
+        share.has_writer = !self.has_left;
+        !self.has_left
+    }
+}
+
+/// Drops the queued writes if the writer never ran, or panicked.
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if self.has_left {
+            return;
+        }
+        let mut share = self.share.lock();
+        share.has_writer = false;
+        let dropped = std::mem::take(&mut share.writes);
+        drop(share);
+        drop(dropped);
     }
 }
 
@@ -228,5 +328,24 @@ mod tests {
                 std::thread::yield_now();
             }
         });
+    }
+
+    #[test]
+    fn writes_of_a_writer_that_never_runs_are_dropped() {
+        let share = FileShare::default();
+        let push = |tag| {
+            let file = Arc::new(tempfile::tempfile().unwrap());
+            share.push_write(AsyncWrite { file, source: Box::new(Box::<[u8]>::from(*b"abc")), offset: 0, tag })
+        };
+        let (tag, mut done) = oneshot::channel();
+        let writer = push(tag).unwrap();
+        drop(writer);
+        assert!(done.try_recv().is_err_and(|error| error == oneshot::error::TryRecvError::Closed));
+        let (tag, mut done) = oneshot::channel();
+        let writer = push(tag).unwrap();
+        assert!(push(oneshot::channel().0).is_none());
+        writer.run(&IdleContexts::new(Driver::Plain));
+        done.try_recv().unwrap().unwrap();
+        assert!(!share.lock().has_writer);
     }
 }

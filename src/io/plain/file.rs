@@ -10,7 +10,7 @@ use crate::io::memory::{FlushStep, Gather, SPANS_PER_CALL, advance};
 use crate::io::retry::retry_transient;
 
 /// Writes all bytes of `source` at `offset`.
-pub fn write_all_at_blocking<G: Gather>(file: &File, source: &G, offset: u64) -> io::Result<()> {
+pub fn write_all_at_blocking<G: Gather + ?Sized>(file: &File, source: &G, offset: u64) -> io::Result<()> {
     let mut spans = Vec::new();
     source.gather(&mut spans);
     let mut at = offset;

@@ -11,7 +11,7 @@ use crate::support::{
     seccomp::Environment,
 };
 
-const NOTE: &str = "without a ring (--io plain), which is slower: io_uring: ";
+const NOTE: &str = "without a ring (--io plain), which may be slower: io_uring: ";
 
 /// Runs a command in a sandbox of this environment: only the files of the fixture can be written, the user has no name
 /// and no HOME.

@@ -89,13 +89,17 @@ pub(crate) enum Environment {
     Linux510,
     /// Linux 5.10 in a container that refuses files in memory.
     NoMemoryFiles,
+    /// Refuses io_uring and asynchronous I/O.
+    NoAsyncWrites,
+    /// Refuses io_uring, and asynchronous I/O when something is submitted.
+    NoSubmission,
     /// Refuses only to accept connections, except by io_uring.
     NoAccept,
 }
 
 impl Environment {
     /// Those in which every command works.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::NoRing(libc::EPERM),
         Self::NoRing(libc::ENOSYS),
         Self::Docker,
@@ -104,6 +108,8 @@ impl Environment {
         Self::Linux54WithoutRing,
         Self::Linux510,
         Self::NoMemoryFiles,
+        Self::NoAsyncWrites,
+        Self::NoSubmission,
     ];
 
     /// The filters of this environment, each in a file that bubblewrap can read as a descriptor.
@@ -122,6 +128,8 @@ impl Environment {
             Self::NoMemoryFiles => {
                 [refuse([libc::SYS_memfd_create], libc::EPERM)].into_iter().chain(Self::Linux510.filters()).collect()
             }
+            Self::NoAsyncWrites => vec![refuse(RING.into_iter().chain([libc::SYS_io_setup]), libc::EPERM)],
+            Self::NoSubmission => vec![refuse(RING, libc::EPERM), refuse_submission()],
             Self::NoAccept => vec![refuse([libc::SYS_accept, libc::SYS_accept4], libc::EPERM)],
         }
     }
@@ -146,6 +154,12 @@ fn refuse_options() -> [OwnedFd; 2] {
     let populate = POPULATE.map(|advice| rule(2, advice));
     [(libc::SYS_madvise, populate.into()), (libc::SYS_prctl, vec![rule(0, GET_AUXV)])]
         .map(|refused| filter([refused].into(), libc::EINVAL))
+}
+
+/// Makes `io_submit` fail unless it submits nothing.
+fn refuse_submission() -> OwnedFd {
+    let is_any = SeccompCondition::new(1, SeccompCmpArgLen::Qword, SeccompCmpOp::Ne, 0).unwrap();
+    filter([(libc::SYS_io_submit, vec![SeccompRule::new(vec![is_any]).unwrap()])].into(), libc::EPERM)
 }
 
 /// Compiles a filter and writes it to a file in memory.

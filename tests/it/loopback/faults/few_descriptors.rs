@@ -34,7 +34,7 @@ fn auto_runs_wherever_plain_does() {
     for count in (least + 1)..(least + 8) {
         let finished = get("auto", count);
         assert_eq!(finished.code, Some(0), "{count}: {finished:#?}");
-        let note = "which is slower: io_uring: Too many open files (os error 24): raise the limit with 'ulimit -n'";
+        let note = "which may be slower: io_uring: Too many open files (os error 24): raise the limit with 'ulimit -n'";
         assert!(finished.stderr.contains(note), "{count}: {finished:#?}");
     }
     assert_eq!(get("auto", 100).stderr.matches("without a ring").count(), 0);
