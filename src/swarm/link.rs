@@ -34,7 +34,7 @@ pub struct Link<S: PieceMemory> {
     offers: Offers,
     /// `None`: every piece that we have is announced to the peer.
     super_seeding: Option<SuperSeeding>,
-    /// While the peer is interested and reads.
+    /// While the peer is interested and does not stall.
     interested: Option<Membership>,
     /// The info-hash of the torrent, until the peer has been granted its allowed-fast set.
     allowed_fast_for: Option<InfoHash>,
@@ -336,9 +336,10 @@ impl<S: PieceMemory> Link<S> {
         }
     }
 
-    /// Checks whether the peer uses its upload slot. `stalled`: it leaves the blocks that it requested unread.
-    pub fn follow_use(&mut self, now: Time, stalled: bool) {
-        if self.shared.set_stalled(stalled) {
+    /// Checks whether the peer uses its upload slot. `is_unread`: it leaves the blocks that it requested unread.
+    pub fn follow_use(&mut self, now: Time, is_unread: bool) {
+        let is_idle = || self.offers.is_idle(now, &self.connection, limits::SLOT_IDLE_NOTICE);
+        if self.shared.set_stalled(is_unread || self.shared.is_unchoked() && is_idle()) {
             self.count_interested();
         }
         self.offers.count_served(now, &self.swarm, &self.connection, &self.shared);

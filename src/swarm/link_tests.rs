@@ -514,6 +514,30 @@ fn a_stalled_peer_does_not_count_as_interested() {
 }
 
 #[test]
+fn a_peer_that_requests_nothing_does_not_count_as_interested() {
+    let swarm = swarm(&[0, 1, 2, 3, 4, 5], 0);
+    let mut link = link(&swarm, 1);
+    take(&mut link, Message::Interested);
+    let late = START + 10 * limits::SLOT_IDLE_NOTICE;
+    link.follow_use(late, false);
+    assert!(link.shared().wants_blocks(), "it waits for a slot");
+    link.shared().set_unchoked(true);
+    link.sync(late).unwrap();
+    link.follow_use(late + limits::SLOT_IDLE_NOTICE / 2, false);
+    assert!(link.shared().wants_blocks(), "it may request at any moment");
+    let idle = late + limits::SLOT_IDLE_NOTICE;
+    link.follow_use(idle, false);
+    assert!(!link.shared().wants_blocks() && swarm.interested.get() == 0);
+    assert!(link.shared().is_choke_review_due());
+    link.handle_message(idle, &Message::Request { index: 0, begin: 0, length: BLOCK_LEN }).unwrap();
+    link.follow_use(idle, false);
+    assert!(link.shared().wants_blocks() && swarm.interested.get() == 1);
+    // The request waits to be served.
+    link.follow_use(idle + 10 * limits::SLOT_IDLE_NOTICE, false);
+    assert!(link.shared().wants_blocks());
+}
+
+#[test]
 fn a_download_behind_or_among_corrupting_peers_seeks_more() {
     let swarm = swarm_of(1000, &[0, 1], 1);
     let sought = |have_counts: &[u32]| {

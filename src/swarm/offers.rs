@@ -1,5 +1,7 @@
 //! Suggestions (BEP 6) from an origin to one of its peers, so that its peers fetch different pieces.
 
+use std::time::Duration;
+
 use super::gauge::Membership;
 use super::open_piece::PieceMemory;
 use super::peer_shared::PeerShared;
@@ -44,11 +46,16 @@ impl Offers {
         connection: &Connection,
         peer: &PeerShared,
     ) {
-        let is_idle = connection.queued().next().is_none() && now >= self.last_request + limits::SLOT_UNUSED_NOTICE;
+        let is_idle = self.is_idle(now, connection, limits::SLOT_UNUSED_NOTICE);
         let is_served = peer.wants_blocks() && peer.is_unchoked() && !is_idle;
         if swarm.served.set(&mut self.served, is_served) && !is_served {
             self.withdraw(swarm);
         }
+    }
+
+    /// Whether the peer has requested nothing for this time, and no request of it waits.
+    pub(super) fn is_idle(&self, now: Time, connection: &Connection, time: Duration) -> bool {
+        connection.queued().next().is_none() && now >= self.last_request + time
     }
 
     /// While several peers are served, suggests pieces that no other peer has.

@@ -133,7 +133,8 @@ impl PeerShared {
         self.snubbed.store(snubbed, Ordering::Relaxed);
     }
 
-    /// The peer leaves the blocks that it requested unread in its socket.
+    /// The peer makes no use of its upload slot: it leaves the blocks that it requested unread in its socket, or requests
+    /// none.
     pub fn is_stalled(&self) -> bool {
         self.stalled.load(Ordering::Relaxed)
     }
@@ -143,7 +144,7 @@ impl PeerShared {
         self.stalled.swap(stalled, Ordering::Relaxed) != stalled
     }
 
-    /// The peer is interested and reads the blocks that it requests.
+    /// The peer is interested, and requests and reads blocks while it has an upload slot.
     pub fn wants_blocks(&self) -> bool {
         self.is_interested() && !self.is_stalled()
     }
