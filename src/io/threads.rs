@@ -1,4 +1,4 @@
-//! Threads under container profiles that are older than `clone3`.
+//! Threads under container profiles that are older than `clone3`, and under a limit of address space.
 //!
 //! The C library starts a thread with `clone3`, and with `clone` only if the kernel answers `ENOSYS`. Docker before
 //! 20.10.10 answers `EPERM`, so that no thread starts. Of several filters that refuse a call the newest one chooses the
@@ -6,6 +6,8 @@
 
 use std::io;
 use std::sync::LazyLock;
+
+use rustix::process::{Resource, getrlimit};
 
 /// How the C library starts threads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,14 +21,29 @@ pub enum ThreadStart {
     Clone3Hidden,
 }
 
-/// Makes sure that threads can start. Must be called before the first thread starts. Later calls return the same.
+/// Makes sure that threads can start, and that their heaps fit. Must be called before the first thread starts. Later
+/// calls return the same.
 pub fn prepare_threads() -> ThreadStart {
-    static START: LazyLock<ThreadStart> = LazyLock::new(|| match clone3_error() {
-        Some(libc::ENOSYS) => ThreadStart::Clone3Missing,
-        Some(libc::EPERM) if hide_clone3().is_ok() => ThreadStart::Clone3Hidden,
-        _ => ThreadStart::Unchanged,
+    static START: LazyLock<ThreadStart> = LazyLock::new(|| {
+        if getrlimit(Resource::As).current.is_some() {
+            share_heap();
+        }
+        match clone3_error() {
+            Some(libc::ENOSYS) => ThreadStart::Clone3Missing,
+            Some(libc::EPERM) if hide_clone3().is_ok() => ThreadStart::Clone3Hidden,
+            _ => ThreadStart::Unchanged,
+        }
     });
     *START
+}
+
+/// Has all threads use one heap: the C library otherwise reserves 64 MiB of address space for the heap of each.
+fn share_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: the call takes no pointer, and no other thread runs yet.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
 }
 
 fn clone3_error() -> Option<i32> {

@@ -1,9 +1,11 @@
-//! The memory limit of the process (of the machine, or of a control group if lower), and the bounds derived from it.
+//! The memory limit of the process, and the bounds derived from it. It is the least of the machine's memory, the limits
+//! of its control groups and its limit of address space.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use rustix::process::{Resource, getrlimit};
 use rustix::system::sysinfo;
 
 use crate::base::limits;
@@ -27,7 +29,7 @@ fn read() -> u64 {
         path.ancestors().map(|folder| root.join(folder).join(name)).collect::<Vec<_>>()
     });
     let limits = limits.filter_map(|file| fs::read_to_string(file).ok()?.trim().parse().ok());
-    limits.fold(total, u64::min)
+    limits.chain(getrlimit(Resource::As).current).fold(total, u64::min)
 }
 
 /// The default of `--arena`, in bytes.

@@ -1,4 +1,4 @@
-//! Limits on the threads and descriptors of a process.
+//! Limits on the threads, descriptors and address space of a process.
 
 use std::{
     fs,
@@ -29,6 +29,7 @@ const IDLE: u8 = 80;
 
 test_on_both_drivers!(
     a_session_with_few_threads_works_or_fails_cleanly,
+    a_session_with_little_address_space_works,
     idle_peers_leave_descriptors_for_the_content,
     a_crowded_download_keeps_descriptors_for_its_files,
     several_downloads_share_few_descriptors,
@@ -62,6 +63,23 @@ fn a_session_with_few_threads_works_or_fails_cleanly() {
             _ => panic!("{count}: {finished:#?}"),
         }
     }
+}
+
+/// The content is longer than the address space, so that it cannot be mapped.
+fn a_session_with_little_address_space_works() {
+    let fixture = Fixture::file_with_piece_len(128 << 20, 1 << 20);
+    let with_little = |command: &Command| {
+        let mut limited = Command::new("prlimit");
+        limited.arg(format!("--as={}", 96 << 20)).arg(command.get_program()).args(command.get_args());
+        limited
+    };
+    let address = own_address();
+    let log = fixture.scratch.join("seed.log");
+    let seed = Seed::start(&with_little(&fixture.seed_command(address)), address, &log);
+    let target = fixture.scratch.folder("target");
+    run(&with_little(&fixture.get_command(&target, &[address])), DEADLINE).success();
+    fixture.assert_complete(&target);
+    seed.stop();
 }
 
 /// Connects as a peer that has nothing and asks for nothing. `number` makes its id, and with seven others its address.
