@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use tracing::info;
+
 use super::exit::{Exit, Failure, exit_of};
 use super::options::{EngineOptions, NetworkOptions, ServingOptions};
 use super::output::Output;
@@ -48,8 +50,9 @@ pub(super) fn config(
     }
 }
 
-/// Says why the ring is not used, if the user left the choice to us.
+/// Names the driver with `-v`, and says why the ring is not used if the user left the choice to us.
 pub(super) fn note_driver(engine: &EngineOptions, output: &Output) {
+    info!("driver: {}", engine.io.driver.name());
     let refusal = engine.io.refusal.iter();
     refusal.for_each(|refusal| {
         output.message(format_args!("without a ring (--io plain), which may be slower: {refusal}"))
