@@ -3,7 +3,8 @@
 //! - [`Driver::Ring`]: io_uring. An operation owns its buffers and descriptors until its last completion, even when its
 //!   future is dropped or its ring ends.
 //! - [`Driver::Plain`]: non-blocking sockets on epoll, for kernels and containers that refuse io_uring. Its calls
-//!   borrow memory and never wait in the kernel; writes and syncs block, and belong on file threads.
+//!   borrow memory and never wait in the kernel. Writes and syncs may wait, and belong on file threads; [`AsyncWrites`]
+//!   owns the memory of direct writes until their completions.
 //!
 //! A session runs on one driver from start to end. Owns the unsafe contract with the kernel, and does not know
 //! BitTorrent. Only this module depends on the drivers' crates.

@@ -69,8 +69,9 @@ fn hide_clone3() -> io::Result<()> {
     ];
     let len = u16::try_from(program.len()).map_err(io::Error::other)?;
     let program = libc::sock_fprog { len, filter: program.as_mut_ptr() };
+    let (set, none): (libc::c_ulong, libc::c_ulong) = (1, 0);
     // SAFETY: the call takes no pointer.
-    let failed = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } != 0;
+    let failed = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, set, none, none, none) } != 0;
     // SAFETY: the kernel copies the program, which outlives the call.
     let failed = failed
         || unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program, 0, 0) } != 0;

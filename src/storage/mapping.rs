@@ -9,7 +9,7 @@ use memmap2::{Advice, Mmap, MmapMut, UncheckedAdvice};
 
 use super::budget::{Budget, BudgetedCache};
 use super::kernel::KernelFeature;
-use super::memory_limit;
+use super::memory_limit::{address_space, memory_limit};
 use crate::base::{FileSpan, limits};
 use crate::io::{Step, fault_point, retry_transient};
 
@@ -21,10 +21,15 @@ pub(super) struct Maps(BudgetedCache<Mapped>);
 #[derive(Debug)]
 pub(super) struct Mapped(Mmap);
 
-/// The maximum number of maps for content in the process: a share of the kernel's limit.
+/// The maximum number of maps for content in the process, a share of the kernel's limit; if address space is limited,
+/// their bytes instead, a share of it.
 pub(super) fn maps_budget() -> Arc<Budget<Mapped>> {
     static BUDGET: OnceLock<Arc<Budget<Mapped>>> = OnceLock::new();
-    BUDGET.get_or_init(|| Budget::new(maps_max(std::fs::read_to_string("/proc/sys/vm/max_map_count").ok()))).clone()
+    let max = || match address_space() {
+        Some(space) => space / limits::MAP_SPACE_SHARE,
+        None => maps_max(std::fs::read_to_string("/proc/sys/vm/max_map_count").ok()),
+    };
+    BUDGET.get_or_init(|| Budget::new(max())).clone()
 }
 
 /// `max_map_count` is the text of the kernel's setting, `None` if it cannot be read.
@@ -60,12 +65,16 @@ impl Maps {
 
     /// The maximum number of maps that one call may insert, so that they do not evict each other.
     pub(super) fn max_at_a_time(&self) -> u64 {
-        self.0.budget().max() / limits::MAPS_AT_A_TIME_SHARE
+        if address_space().is_some() { 1 } else { self.0.budget().max() / limits::MAPS_AT_A_TIME_SHARE }
     }
 
-    /// Maps a whole file, in place of an earlier map of the same file. Returns `None` if the process is out of maps.
-    /// May block on the file system.
+    /// Maps a whole file, in place of an earlier map of the same file. Returns `None` if the process is out of maps or of
+    /// address space. May block on the file system.
     pub(super) fn insert(&self, file_index: usize, file: &File) -> io::Result<Option<Arc<Mapped>>> {
+        let cost = if address_space().is_some() { file.metadata()?.len() } else { 1 };
+        if cost > self.0.budget().max() {
+            return Ok(None);
+        }
         let map = || {
             fault_point(Step::Map)?;
             // SAFETY: only the kernel reads the map (through `Gather`), and fails with EFAULT if another program has
@@ -87,7 +96,7 @@ impl Maps {
                     let _ = map.advise(Advice::Random);
                 }
                 let map = Arc::new(Mapped(map));
-                self.0.insert(file_index, map.clone(), 1);
+                self.0.insert(file_index, map.clone(), cost);
                 Ok(Some(map))
             }
             Err(error) if is_short_of_maps(&error) => Ok(None),

@@ -19,6 +19,12 @@ pub fn memory_limit() -> u64 {
     *LIMIT.get_or_init(read)
 }
 
+/// Bytes of address space that this process may use; `None` without a limit.
+pub(super) fn address_space() -> Option<u64> {
+    static LIMIT: OnceLock<Option<u64>> = OnceLock::new();
+    *LIMIT.get_or_init(|| getrlimit(Resource::As).current)
+}
+
 fn read() -> u64 {
     let info = sysinfo();
     #[allow(clippy::useless_conversion, reason = "the kernel's word has 32 bits on some machines")]
@@ -29,7 +35,7 @@ fn read() -> u64 {
         path.ancestors().map(|folder| root.join(folder).join(name)).collect::<Vec<_>>()
     });
     let limits = limits.filter_map(|file| fs::read_to_string(file).ok()?.trim().parse().ok());
-    limits.chain(getrlimit(Resource::As).current).fold(total, u64::min)
+    limits.chain(address_space()).fold(total, u64::min)
 }
 
 /// The default of `--arena`, in bytes.

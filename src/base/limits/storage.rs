@@ -56,6 +56,8 @@ pub const OPEN_PIECES_MAX: u32 = 4096;
 /// Divisor of the maps that the kernel grants a process (`vm.max_map_count`): this part may be maps of served files.
 /// Sends hold maps for longer, and threads and libraries have maps of their own.
 pub const MAP_COUNT_SHARE: u64 = 2;
+/// Divisor of a limit of address space: this part may be maps of served files. The heap and threads need the rest.
+pub const MAP_SPACE_SHARE: u64 = 4;
 /// Maps per process if `vm.max_map_count` cannot be read, the kernel's default.
 pub const MAP_COUNT_DEFAULT: u64 = 65_530;
 /// Maps of served files of the process, each of which takes kernel memory.
@@ -116,8 +118,11 @@ pub const HASH_GATHER_PIECES: usize = 12;
 pub const HASH_GATHER: Duration = Duration::from_millis(12);
 /// Threads for file operations that may block: of the session, and again of its web server.
 pub const FILE_THREADS_MAX: usize = 512;
-/// Writes that the kernel carries out at a time for one torrent without io_uring, enough to keep a fast disk busy.
+/// Direct writes that the kernel carries out at a time for one torrent without io_uring: one thread submits them all, so
+/// more than [`FILE_THREADS_EACH`] cost little.
 pub const ASYNC_WRITES_MAX: usize = 32;
+/// Longest wait for the completion of a write while further writes may be queued: a slow one holds others up for as long.
+pub const ASYNC_WRITE_POLL: Duration = Duration::from_millis(10);
 /// Contexts of asynchronous writes that a session keeps for later, as the kernel takes milliseconds to remove one.
 pub const ASYNC_CONTEXTS_IDLE_MAX: usize = 8;
 /// Threads for blocking file operations of one torrent, enough to keep a fast disk busy.

@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::oneshot;
@@ -24,13 +25,16 @@ use crate::storage::WritePath;
 pub(in crate::engine) struct FileThreads {
     pool: ThreadPool,
     driver: Driver,
-    contexts: IdleContexts,
+    contexts: Arc<IdleContexts>,
 }
 
-/// Contexts for the direct writes of a torrent; `None` if the kernel refuses them, and with io_uring, which does not
-/// need them.
-#[derive(Debug, Clone)]
-struct IdleContexts(Option<Arc<Mutex<Vec<AsyncContext>>>>);
+/// The contexts of a session for direct writes without io_uring that no writer uses now.
+#[derive(Debug, Default)]
+struct IdleContexts {
+    idle: Mutex<Vec<AsyncContext>>,
+    /// The kernel has refused a context: writes block, each on a thread of its own.
+    is_refused: AtomicBool,
+}
 
 /// The queued work of a torrent, and its share of the threads. The callers bound the queue: each entry is for one
 /// piece, extent or connection.
@@ -61,7 +65,7 @@ impl FileThreads {
     pub(in crate::engine) fn new(driver: Driver) -> io::Result<Self> {
         let pool = ThreadPool::new("files");
         pool.start()?;
-        Ok(Self { pool, driver, contexts: IdleContexts::new(driver) })
+        Ok(Self { pool, driver, contexts: Arc::default() })
     }
 
     /// Runs `work` on a file thread of the torrent's share. Returns `None` if it panicked or the session has ended.
@@ -86,18 +90,19 @@ impl FileThreads {
         self.driver
     }
 
-    /// Writes all bytes of `source` at `offset` to a file that was opened for this path. Must be called on an I/O
+    /// Writes all bytes of `source` at `offset` to a file that was opened for `path`. Must be called on an I/O
     /// thread.
     pub(in crate::engine) async fn write_all_at<G: Gather + Send>(
         &self,
         share: &FileShare,
-        (file, path): (SharedFile, WritePath),
+        file: SharedFile,
+        path: WritePath,
         source: G,
         offset: u64,
     ) -> io::Result<()> {
         let written = match (self.driver, path) {
             (Driver::Ring, _) => return write_all_at(file, source, offset).await.0,
-            (Driver::Plain, WritePath::Direct) if self.contexts.0.is_some() => {
+            (Driver::Plain, WritePath::Direct) if !self.contexts.is_refused.load(Ordering::Relaxed) => {
                 let (tag, done) = oneshot::channel();
                 if let Some(writer) = share.push_write(AsyncWrite { file, source: Box::new(source), offset, tag }) {
                     let contexts = self.contexts.clone();
@@ -138,24 +143,20 @@ fn lost() -> io::Error {
 }
 
 impl IdleContexts {
-    fn new(driver: Driver) -> Self {
-        if driver == Driver::Ring {
-            return Self(None);
-        }
-        let context = AsyncContext::new()
-            .inspect_err(|error| info!("without asynchronous I/O ({error}): each write occupies a thread"));
-        Self(context.ok().map(|context| Arc::new(Mutex::new(vec![context]))))
-    }
-
     /// Returns `None` if the kernel grants no further context.
     fn take(&self) -> Option<AsyncContext> {
-        let idle = lock(self.0.as_ref()?).pop();
-        idle.or_else(|| AsyncContext::new().ok())
+        let idle = lock(&self.idle).pop();
+        idle.or_else(|| AsyncContext::new().inspect_err(|error| self.handle_refused(error)).ok())
+    }
+
+    fn handle_refused(&self, error: &io::Error) {
+        if !self.is_refused.swap(true, Ordering::Relaxed) {
+            info!("without asynchronous I/O ({error}): each write occupies a thread");
+        }
     }
 
     fn put(&self, context: AsyncContext) {
-        let Some(idle) = &self.0 else { return };
-        let mut idle = lock(idle);
+        let mut idle = lock(&self.idle);
         if idle.len() < limits::ASYNC_CONTEXTS_IDLE_MAX {
             idle.push(context);
         }
@@ -185,7 +186,8 @@ impl FileShare {
     }
 }
 
-/// Makes the direct writes of a torrent until none is left. The kernel carries out many at a time.
+/// Makes the direct writes of a torrent until none is left. The kernel carries out many at a time; without a context
+/// those that are queued already follow one another.
 struct Writer {
     share: FileShare,
     has_left: bool,
@@ -253,11 +255,17 @@ impl Worker {
     }
 }
 
+/// Drops the queued work if no other worker would take it. Its callers get no result.
 impl Drop for Worker {
     fn drop(&mut self) {
-        if !self.has_left {
-            self.share.lock().threads -= 1;
+        if self.has_left {
+            return;
         }
+        let mut share = self.share.lock();
+        share.threads -= 1;
+        let dropped = if share.threads == 0 { std::mem::take(&mut share.waiting) } else { VecDeque::new() };
+        drop(share);
+        drop(dropped);
     }
 }
 
@@ -298,6 +306,7 @@ mod tests {
         assert_eq!(share.lock().threads, 1);
         drop(worker);
         assert_eq!(share.lock().threads, 0);
+        assert!(share.lock().waiting.is_empty(), "its callers would wait forever");
     }
 
     #[test]
@@ -344,7 +353,7 @@ mod tests {
         let (tag, mut done) = oneshot::channel();
         let writer = push(tag).unwrap();
         assert!(push(oneshot::channel().0).is_none());
-        writer.run(&IdleContexts::new(Driver::Plain));
+        writer.run(&IdleContexts::default());
         done.try_recv().unwrap().unwrap();
         assert!(!share.lock().has_writer);
     }

@@ -36,7 +36,7 @@ async fn write_step(shared: &Arc<Shared>, torrent: &Arc<Torrent>, step: WriteSte
         WritePath::Buffered => Some(torrent.content.writeback.reserve(len).await),
         WritePath::Direct => None,
     };
-    let written = shared.files.write_all_at(&torrent.content.file_share, (file.clone(), path), source, offset).await;
+    let written = shared.files.write_all_at(&torrent.content.file_share, file.clone(), path, source, offset).await;
     written.map_err(failed)?;
     torrent.content.handle_file_written(file_index, &file);
     let dirty = |reserved| {

@@ -7,14 +7,14 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 
-use crate::base::limits::{ASYNC_WRITES_MAX, DIRECT_ALIGN};
+use crate::base::limits::{ASYNC_WRITE_POLL, ASYNC_WRITES_MAX, DIRECT_ALIGN};
 use crate::io::SharedFile;
 use crate::io::fault::{Step, chaos_truncate_blocking, fault_point};
 use crate::io::memory::{Gather, SPANS_PER_CALL};
 use crate::io::plain::file::write_all_at_blocking;
 use crate::io::retry::{is_transient, retry_transient};
 
-/// A kernel context of asynchronous I/O without a write in flight.
+/// A kernel context of asynchronous I/O. Outside of [`AsyncWrites`] it has no write in flight.
 #[derive(Debug)]
 pub struct AsyncContext(libc::c_ulong);
 
@@ -27,26 +27,32 @@ impl AsyncContext {
         // SAFETY: the kernel writes the context's id to `id`, which outlives the call.
         to_count(unsafe { libc::syscall(libc::SYS_io_setup, depth, &raw mut id) })?;
         let context = Self(id);
-        context.submit(&mut [])?;
-        context.wait(&mut [], 0)?;
+        // SAFETY: there is no request.
+        unsafe { context.submit(&mut []) }?;
+        context.wait(&mut [])?;
         Ok(context)
     }
 
     /// Submits requests, and returns how many the kernel has taken. Fails if it does not take the first one.
-    fn submit(&self, requests: &mut [*mut Request]) -> io::Result<usize> {
+    ///
+    /// # Safety
+    /// The requests and their spans must outlive the call, which copies them and writes to the requests. The bytes of
+    /// the spans of each request that is taken must stay as they are until its completion.
+    unsafe fn submit(&self, requests: &mut [*mut Request]) -> io::Result<usize> {
         let count = libc::c_long::try_from(requests.len()).unwrap_or(0);
-        // SAFETY: the pointers are those of requests that outlive the call, which copies them and their spans. The
-        // bytes that the spans describe belong to `AsyncWrites`, which keeps them until the completion.
+        // SAFETY: the contract of this function.
         to_count(unsafe { libc::syscall(libc::SYS_io_submit, self.0, count, requests.as_mut_ptr()) })
     }
 
-    /// Waits until at least `least` requests are complete, and returns how many completions it has written to `out`.
-    fn wait(&self, out: &mut [Completion], least: usize) -> io::Result<usize> {
-        let least = libc::c_long::try_from(least).unwrap_or(0);
+    /// Waits until a request is complete, for [`ASYNC_WRITE_POLL`] at most, and returns how many completions it has
+    /// written to `out`.
+    fn wait(&self, out: &mut [Completion]) -> io::Result<usize> {
         let count = libc::c_long::try_from(out.len()).unwrap_or(0);
-        let no_timeout = std::ptr::null_mut::<libc::timespec>();
-        // SAFETY: the kernel writes at most `count` completions, for which `out` has room.
-        to_count(unsafe { libc::syscall(libc::SYS_io_getevents, self.0, least, count, out.as_mut_ptr(), no_timeout) })
+        let mut timeout = libc::timespec { tv_sec: 0, tv_nsec: ASYNC_WRITE_POLL.subsec_nanos().into() };
+        // SAFETY: the kernel writes at most `count` completions, for which `out` has room, and reads `timeout`.
+        to_count(unsafe {
+            libc::syscall(libc::SYS_io_getevents, self.0, count.min(1), count, out.as_mut_ptr(), &raw mut timeout)
+        })
     }
 }
 
@@ -67,7 +73,7 @@ fn to_count(result: libc::c_long) -> io::Result<usize> {
 struct Request {
     /// Returned with the completion: the index of the write.
     data: u64,
-    /// Two words whose order depends on the machine: a key of the kernel, and flags. Both are zero.
+    /// Two words whose order depends on the machine: a key, which the kernel writes, and flags.
     key_and_flags: [u32; 2],
     opcode: u16,
     priority: i16,
@@ -94,6 +100,8 @@ struct Completion {
     second_result: i64,
 }
 
+const _: () = assert!(size_of::<Request>() == 64 && size_of::<Completion>() == 32);
+
 /// A write of all bytes of `source` at `offset`, with a tag for its result.
 pub struct AsyncWrite<T> {
     pub file: SharedFile,
@@ -103,34 +111,43 @@ pub struct AsyncWrite<T> {
 }
 
 /// The writes of a thread. At most [`ASYNC_WRITES_MAX`] are in flight; the kernel reads the memory of each until its
-/// completion is received.
+/// completion is received. A value that is forgotten leaks that memory.
 pub struct AsyncWrites<T> {
     context: Option<AsyncContext>,
     /// To be submitted with the next wait, so that the disk gets them at once.
     staged: Vec<AsyncWrite<T>>,
-    in_flight: [Option<InFlight<T>>; ASYNC_WRITES_MAX],
+    slots: [Option<Slot<T>>; ASYNC_WRITES_MAX],
 }
 
-struct InFlight<T> {
+struct Slot<T> {
     write: AsyncWrite<T>,
     /// Bytes.
     len: usize,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// The kernel does not know the write.
+    Prepared,
+    /// The kernel reads the memory of the write.
+    InFlight,
 }
 
 impl<T> AsyncWrites<T> {
-    /// Without a context each write is made by a call that blocks.
+    /// Without a context each write is made by a call that blocks, one after another.
     pub fn new(context: Option<AsyncContext>) -> Self {
-        Self { context, staged: Vec::new(), in_flight: [const { None }; ASYNC_WRITES_MAX] }
+        Self { context, staged: Vec::new(), slots: [const { None }; ASYNC_WRITES_MAX] }
     }
 
     /// Whether nothing is in flight or was added.
     pub fn is_empty(&self) -> bool {
-        self.staged.is_empty() && self.in_flight.iter().all(Option::is_none)
+        self.staged.is_empty() && self.slots.iter().all(Option::is_none)
     }
 
     /// The number of writes that may be added.
     pub fn room(&self) -> usize {
-        self.in_flight.iter().filter(|slot| slot.is_none()).count().saturating_sub(self.staged.len())
+        self.slots.iter().filter(|slot| slot.is_none()).count().saturating_sub(self.staged.len())
     }
 
     /// Adds a write, to be submitted by the next [`Self::wait`]. There must be room for it.
@@ -138,29 +155,26 @@ impl<T> AsyncWrites<T> {
         self.staged.push(write);
     }
 
-    /// Submits what was added, waits until at least one write is complete, and passes the results to `done`. Returns at
-    /// once if there is none.
+    /// Submits what was added, waits until a write is complete, for [`ASYNC_WRITE_POLL`] at most, and passes the results
+    /// to `done`. Writes that the kernel does not take, or makes in part, are made by a call that blocks.
     pub fn wait(&mut self, mut done: impl FnMut(T, io::Result<()>)) {
         self.submit(&mut done);
-        let count = self.in_flight.iter().flatten().count();
-        let Some(context) = self.context.as_ref().filter(|_| count > 0) else { return };
+        let Some(context) = self.context.as_ref().filter(|_| self.slots.iter().any(Option::is_some)) else { return };
         let mut completions = [Completion::default(); ASYNC_WRITES_MAX];
-        let received = loop {
-            match retry_transient(|| context.wait(&mut completions, 1)) {
-                Err(error) if is_transient(&error) => {}
-                received => break received,
-            }
-        };
-        let received = match received {
+        let received = match retry_transient(|| context.wait(&mut completions)) {
             Ok(received) => received,
+            Err(error) if is_transient(&error) => return,
             Err(error) => return self.abandon(&error, done),
         };
-        for Completion { data, result, .. } in completions.into_iter().take(received) {
-            let slot = usize::try_from(data).ok().and_then(|index| self.in_flight.get_mut(index));
-            let Some(InFlight { write, len }) = slot.and_then(Option::take) else { continue };
+        // All slots first: a write that panics below must not leave one that no completion would free.
+        let take = |Completion { data, result, .. }: &Completion| {
+            let slot = usize::try_from(*data).ok().and_then(|index| self.slots.get_mut(index))?;
+            slot.take().map(|slot| (slot, *result))
+        };
+        let ended: Vec<_> = completions.iter().take(received).filter_map(take).collect();
+        for (Slot { write, len, .. }, result) in ended {
             let result = match usize::try_from(result) {
                 Ok(written) if written == len => Ok(()),
-                // Written in part.
                 Ok(_) => write_blocking(&write),
                 Err(_) => match io::Error::from_raw_os_error(i32::try_from(-result).unwrap_or(libc::EIO)) {
                     error if is_transient(&error) => write_blocking(&write),
@@ -171,18 +185,18 @@ impl<T> AsyncWrites<T> {
         }
     }
 
-    /// Returns the context once nothing is in flight.
+    /// Returns the context, unless it was given up. Nothing may be in flight.
     pub fn into_context(mut self) -> Option<AsyncContext> {
+        debug_assert!(self.is_empty(), "results would be lost");
         self.finish();
         self.context.take()
     }
 
     /// Submits what was added. Writes that the kernel does not take are made by a call that blocks, which knows why.
     fn submit(&mut self, done: &mut impl FnMut(T, io::Result<()>)) {
-        let mut spans_of_all = Vec::new();
-        let mut requests = Vec::new();
+        let (mut spans_of_all, mut requests, mut indices) = (Vec::new(), Vec::new(), Vec::new());
         for write in std::mem::take(&mut self.staged) {
-            let free = self.in_flight.iter_mut().enumerate().find(|(_, slot)| slot.is_none());
+            let free = self.slots.iter_mut().enumerate().find(|(_, slot)| slot.is_none());
             let (Some((index, slot)), true) = (free, self.context.is_some()) else {
                 let result = write_blocking(&write);
                 done(write.tag, result);
@@ -200,36 +214,52 @@ impl<T> AsyncWrites<T> {
                 only.iov_len = chaos_truncate_blocking(only.iov_len, DIRECT_ALIGN);
             }
             requests.push(request(index, &write.file, &spans, write.offset));
+            indices.push(index);
             // The heap memory of the spans does not move.
             spans_of_all.push(spans);
-            *slot = Some(InFlight { write, len });
+            *slot = Some(Slot { write, len, state: State::Prepared });
         }
-        let mut pointers: Vec<*mut Request> = requests.iter_mut().map(std::ptr::from_mut).collect();
-        let mut rest = pointers.as_mut_slice();
-        while let (Some(context), [_, ..]) = (&self.context, &rest) {
-            let taken = retry_transient(|| context.submit(rest)).unwrap_or_default();
-            let next = requests.len() - rest.len();
-            rest = rest.get_mut(taken.max(1)..).unwrap_or_default();
-            let refused = if taken == 0 { requests.get(next) } else { None };
-            let slot = refused.and_then(|request| self.in_flight.get_mut(usize::try_from(request.data).ok()?));
-            if let Some(InFlight { write, .. }) = slot.and_then(Option::take) {
+        let first = requests.as_mut_ptr();
+        let mut pointers: Vec<*mut Request> = (0..requests.len()).map(|at| first.wrapping_add(at)).collect();
+        let mut submitted = 0;
+        while let (Some(context), Some(rest @ [_, ..])) = (&self.context, pointers.get_mut(submitted..)) {
+            // SAFETY: `requests` and `spans_of_all` live to the end of this function and are not touched otherwise. The
+            // bytes belong to the source in the slot, which is dropped after the completion.
+            let taken = retry_transient(|| unsafe { context.submit(rest) }).unwrap_or_default();
+            if taken == 0 {
+                break;
+            }
+            let in_flight = indices.iter().skip(submitted).take(taken);
+            in_flight.for_each(|&index| {
+                self.slots.get_mut(index).into_iter().flatten().for_each(|slot| slot.state = State::InFlight);
+            });
+            submitted += taken;
+        }
+        for &index in indices.iter().skip(submitted) {
+            if let Some(Slot { write, .. }) = self.slots.get_mut(index).and_then(Option::take) {
                 let result = write_blocking(&write);
                 done(write.tag, result);
             }
         }
-        drop(spans_of_all);
+        drop((spans_of_all, requests));
     }
 
-    /// The kernel tells no more which writes are complete: leaves the memory of those in flight to it.
+    /// The kernel no longer tells which writes are complete: leaves it the memory of those in flight, which may still
+    /// reach the disk.
     fn abandon(&mut self, error: &io::Error, mut done: impl FnMut(T, io::Result<()>)) {
         std::mem::forget(self.context.take());
-        for InFlight { write, .. } in self.in_flight.iter_mut().filter_map(Option::take) {
+        for Slot { write, .. } in self.slots.iter_mut().filter_map(Option::take) {
             std::mem::forget((write.file, write.source));
-            done(write.tag, Err(io::Error::new(error.kind(), error.to_string())));
+            done(write.tag, Err(io::Error::from_raw_os_error(error.raw_os_error().unwrap_or(libc::EIO))));
         }
     }
 
+    /// Waits for the writes in flight, and drops the others.
     fn finish(&mut self) {
+        self.staged.clear();
+        for slot in &mut self.slots {
+            slot.take_if(|slot| slot.state == State::Prepared);
+        }
         while !self.is_empty() {
             self.wait(|_, _| ());
         }
@@ -239,7 +269,6 @@ impl<T> AsyncWrites<T> {
 /// Waits for the writes in flight, since the kernel reads their memory.
 impl<T> Drop for AsyncWrites<T> {
     fn drop(&mut self) {
-        self.staged.clear();
         self.finish();
     }
 }
