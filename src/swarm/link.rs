@@ -40,6 +40,16 @@ pub struct Link<S: PieceMemory> {
     allowed_fast_for: Option<InfoHash>,
 }
 
+/// Whether a peer reads the bytes that we send to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// Nothing is under way to it.
+    Nothing,
+    Underway,
+    /// It leaves them unread.
+    Stalled,
+}
+
 /// The result of a received block.
 #[derive(Debug)]
 pub struct Receipt<S: PieceMemory> {
@@ -336,10 +346,16 @@ impl<S: PieceMemory> Link<S> {
         }
     }
 
-    /// Checks whether the peer uses its upload slot. `is_unread`: it leaves the blocks that it requested unread.
-    pub fn follow_use(&mut self, now: Time, is_unread: bool) {
+    /// Checks whether the peer uses its upload slot: it does not if it leaves the blocks that it requested unread, or
+    /// requests none.
+    pub fn follow_use(&mut self, now: Time, reading: Reading) {
         let is_idle = || self.offers.is_idle(now, &self.connection, limits::SLOT_IDLE_NOTICE);
-        if self.shared.set_stalled(is_unread || self.shared.is_unchoked() && is_idle()) {
+        let is_stalled = match reading {
+            Reading::Nothing => self.shared.is_unchoked() && is_idle(),
+            Reading::Underway => false,
+            Reading::Stalled => true,
+        };
+        if self.shared.set_stalled(is_stalled) {
             self.count_interested();
         }
         self.offers.count_served(now, &self.swarm, &self.connection, &self.shared);

@@ -504,11 +504,11 @@ fn a_stalled_peer_does_not_count_as_interested() {
     links.iter_mut().for_each(|link| take(link, Message::Interested));
     let count = || swarm.interested.get();
     assert_eq!(count(), 2);
-    links[0].follow_use(START, true);
+    links[0].follow_use(START, Reading::Stalled);
     assert_eq!(count(), 1);
-    links[0].follow_use(START, false);
+    links[0].follow_use(START, Reading::Nothing);
     assert_eq!(count(), 2);
-    links[0].follow_use(START, true);
+    links[0].follow_use(START, Reading::Stalled);
     drop(links);
     assert_eq!(count(), 0);
 }
@@ -519,21 +519,25 @@ fn a_peer_that_requests_nothing_does_not_count_as_interested() {
     let mut link = link(&swarm, 1);
     take(&mut link, Message::Interested);
     let late = START + 10 * limits::SLOT_IDLE_NOTICE;
-    link.follow_use(late, false);
+    link.follow_use(late, Reading::Nothing);
     assert!(link.shared().wants_blocks(), "it waits for a slot");
     link.shared().set_unchoked(true);
     link.sync(late).unwrap();
-    link.follow_use(late + limits::SLOT_IDLE_NOTICE / 2, false);
+    link.follow_use(late + limits::SLOT_IDLE_NOTICE / 2, Reading::Nothing);
     assert!(link.shared().wants_blocks(), "it may request at any moment");
     let idle = late + limits::SLOT_IDLE_NOTICE;
-    link.follow_use(idle, false);
+    link.follow_use(idle, Reading::Nothing);
     assert!(!link.shared().wants_blocks() && swarm.interested.get() == 0);
     assert!(link.shared().is_choke_review_due());
     link.handle_message(idle, &Message::Request { index: 0, begin: 0, length: BLOCK_LEN }).unwrap();
-    link.follow_use(idle, false);
+    link.follow_use(idle, Reading::Nothing);
     assert!(link.shared().wants_blocks() && swarm.interested.get() == 1);
+    // A slow peer reads the blocks of its last requests.
+    let later = idle + limits::SLOT_IDLE_NOTICE;
+    link.follow_use(later, Reading::Underway);
+    assert!(link.shared().wants_blocks());
     // The request waits to be served.
-    link.follow_use(idle + 10 * limits::SLOT_IDLE_NOTICE, false);
+    link.follow_use(idle + 10 * limits::SLOT_IDLE_NOTICE, Reading::Nothing);
     assert!(link.shared().wants_blocks());
 }
 
@@ -574,7 +578,7 @@ fn a_peer_that_requests_nothing_loses_its_suggestions() {
     let later = START + limits::SLOT_UNUSED_NOTICE;
     let request = Message::Request { index: links[0].offers.pieces()[0].get(), begin: 0, length: BLOCK_LEN };
     links[0].handle_message(later, &request).unwrap();
-    links.iter_mut().for_each(|link| link.follow_use(later, false));
+    links.iter_mut().for_each(|link| link.follow_use(later, Reading::Nothing));
     assert_eq!(links.each_ref().map(suggested), [2, 0]);
     assert_eq!(swarm.served.get(), 1);
     links[0].sync(later).unwrap();

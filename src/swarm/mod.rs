@@ -40,7 +40,7 @@ mod working;
 pub use availability::Availability;
 pub use host_table::{Counted, HostCompletion, HostTable};
 pub use hosts::{Holding, HostCounts, Sighting};
-pub use link::{Link, Receipt};
+pub use link::{Link, Reading, Receipt};
 pub use metadata::{MetadataFetch, MetadataProgress};
 pub use order::Order;
 pub use peer_shared::{PeerShared, Traffic};

@@ -1,4 +1,5 @@
-//! Suggestions (BEP 6) from an origin to one of its peers, so that its peers fetch different pieces.
+//! Suggestions (BEP 6) from an origin to one of its peers, so that its peers fetch different pieces, and whether the peer
+//! uses its upload slot.
 
 use std::time::Duration;
 
@@ -53,9 +54,9 @@ impl Offers {
         }
     }
 
-    /// Whether the peer has requested nothing for this time, and no request of it waits.
-    pub(super) fn is_idle(&self, now: Time, connection: &Connection, time: Duration) -> bool {
-        connection.queued().next().is_none() && now >= self.last_request + time
+    /// Whether the peer has requested nothing for this period, and no request of it waits.
+    pub(super) fn is_idle(&self, now: Time, connection: &Connection, period: Duration) -> bool {
+        connection.queued().next().is_none() && now >= self.last_request + period
     }
 
     /// While several peers are served, suggests pieces that no other peer has.

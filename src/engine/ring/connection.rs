@@ -20,7 +20,7 @@ use crate::engine::torrent::Torrent;
 use crate::io::{RecvBuffer, Socket, ZeroCopyRing, ZeroCopySender, spawn};
 use crate::peer::{LowWater, PeerFault};
 use crate::storage::PieceBuffer;
-use crate::swarm::{Link, PeerShared};
+use crate::swarm::{Link, PeerShared, Reading};
 
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
@@ -56,11 +56,26 @@ pub(in crate::engine) struct Connection {
     is_throttled: Cell<bool>,
     /// The time at which the pending send began.
     send_since: Cell<Option<Time>>,
-    /// The unacknowledged bytes of the pending send, and when that number last changed.
-    unread: Cell<Option<(usize, Time)>>,
+    /// The bytes that the peer should read.
+    unread: Cell<Option<Unread>>,
     ended: Cell<bool>,
     low_water: RefCell<LowWater>,
     bounds: Bounds,
+}
+
+/// Bytes that a peer should read, with the time since which neither number has changed.
+#[derive(Debug, Clone, Copy)]
+struct Unread {
+    unacknowledged_len: usize,
+    /// Bytes of the ended sends.
+    uploaded: u64,
+    since: Time,
+}
+
+impl Unread {
+    fn is(self, unacknowledged_len: usize, uploaded: u64) -> bool {
+        (self.unacknowledged_len, self.uploaded) == (unacknowledged_len, uploaded)
+    }
 }
 
 impl Connection {
@@ -136,8 +151,11 @@ impl Connection {
         if sends_for_longer(limits::SEND_STALL_TIMEOUT) {
             return self.end(&CloseReason::SendStalled);
         }
-        let stalled = sends_for_longer(limits::SEND_STALL_NOTICE) || self.is_unread(now);
-        self.link.borrow_mut().follow_use(now, stalled);
+        let reading = match self.reading(now) {
+            Reading::Underway if sends_for_longer(limits::SEND_STALL_NOTICE) => Reading::Stalled,
+            reading => reading,
+        };
+        self.link.borrow_mut().follow_use(now, reading);
         self.mark(|low_water| low_water.handle_tick(now));
         let mut link = self.link.borrow_mut();
         if now >= link.poll_timeout() {
@@ -150,12 +168,29 @@ impl Connection {
         }
     }
 
-    /// The peer has acknowledged nothing of the pending send for a while.
-    fn is_unread(&self, now: Time) -> bool {
-        let left = self.send_since.get().map(|_| self.socket.unacknowledged_len());
-        let seen = self.unread.get().filter(|&(seen, _)| left == Some(seen));
-        self.unread.set(left.map(|left| seen.unwrap_or((left, now))));
-        seen.is_some_and(|(_, since)| now >= since + limits::SEND_UNREAD_NOTICE)
+    /// Whether the peer reads the pending send, and with an upload slot also the bytes of earlier ones. It stalls
+    /// if it has acknowledged nothing of them for a while.
+    fn reading(&self, now: Time) -> Reading {
+        let is_sending = self.send_since.get().is_some();
+        let left = (is_sending || self.is_served()).then(|| self.socket.unacknowledged_len());
+        let left = left.filter(|&len| is_sending || len > 0);
+        let unread = left.map(|unacknowledged_len| {
+            let uploaded = self.link.borrow().shared().uploaded();
+            let seen = self.unread.get().filter(|seen| seen.is(unacknowledged_len, uploaded));
+            seen.unwrap_or(Unread { unacknowledged_len, uploaded, since: now })
+        });
+        self.unread.set(unread);
+        match unread {
+            None => Reading::Nothing,
+            Some(Unread { since, .. }) if now >= since + limits::SEND_UNREAD_NOTICE => Reading::Stalled,
+            Some(_) => Reading::Underway,
+        }
+    }
+
+    /// The peer is interested and has an upload slot.
+    fn is_served(&self) -> bool {
+        let link = self.link.borrow();
+        link.shared().is_interested() && link.shared().is_unchoked()
     }
 
     /// Sets the low-water mark at which the socket wakes the reader, if it has changed.

@@ -40,12 +40,13 @@ fn the_idle_peer_of_lowest_priority_is_evicted_at_the_limit() {
     ips.sort_by_key(|&ip| canonical_priority(address, (ip, 1).into()));
     let newcomer = ips.pop().unwrap();
     let mut peers: Vec<WirePeer> = ips.iter().map(|&ip| connect(ip, address, &fixture).unwrap()).collect();
-    // The peer of the lowest priority is interested, so it is not idle.
+    // The peer of the lowest priority fetches, so it is not idle.
     peers[0].send_message(&Message::Interested);
     peers[0].receive_until(|received| *received == Received::Unchoke);
     assert!(connect(newcomer, address, &fixture).is_none(), "no peer is idle yet");
     let mut admitted = None;
     assert!(wait_until(DEADLINE, || {
+        assert!(peers[0].fetch(0, 0, 16_384) == fixture.bytes()[..16_384]);
         admitted = connect(newcomer, address, &fixture);
         admitted.is_some()
     }));
