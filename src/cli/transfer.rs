@@ -54,9 +54,8 @@ pub(super) fn config(
 pub(super) fn note_driver(engine: &EngineOptions, output: &Output) {
     info!("driver: {}", engine.io.driver.name());
     let refusal = engine.io.refusal.iter();
-    refusal.for_each(|refusal| {
-        output.message(format_args!("without a ring (--io plain), which may be slower: {refusal}"))
-    });
+    refusal
+        .for_each(|refusal| output.message(format_args!("using epoll (--io plain), which may be slower: {refusal}")));
 }
 
 /// Returns the torrent's tiers of trackers, except with `--announce-only`, and a tier for each `--announce`.

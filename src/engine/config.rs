@@ -8,7 +8,6 @@ use std::time::Duration;
 use crate::base::cidr::AddressFilter;
 use crate::base::{Bitfield, FileIdentity, PeerId, Rng};
 use crate::codec::metainfo::Metainfo;
-use crate::engine::changes::Changes;
 use crate::engine::contents::Contents;
 use crate::engine::files::content::LossReports;
 use crate::engine::files::resume::Earlier;
@@ -16,7 +15,6 @@ use crate::engine::files::writeback::WriteMode;
 use crate::engine::metrics::monitor::Monitor;
 use crate::engine::network::egress::Egress;
 use crate::engine::network::listen::Listen;
-use crate::engine::report::Departures;
 use crate::io::{Device, Driver, ZeroCopyMode};
 use crate::storage::Target;
 use crate::swarm::Choice;
@@ -146,14 +144,4 @@ pub enum Provenance {
     Known(Box<[Option<FileIdentity>]>),
     /// This session creates and writes the files, and the pieces on disk have passed a check.
     Written,
-}
-
-/// The ways by which torrents enter and leave a running session.
-#[derive(Debug, Default)]
-pub struct Channels {
-    /// Adds and removes torrents. While the channel is open, the session lasts until it is stopped.
-    pub changes: Option<Changes>,
-    /// With it the torrents are downloads: each leaves as soon as it is complete (unless `keep_seeding`) or cannot go
-    /// on, or else at the end of the session, which comes when none is left.
-    pub departures: Option<Departures>,
 }

@@ -29,8 +29,8 @@ pub mod trackers;
 
 pub use crate::storage::arena_len_default;
 pub use crate::swarm::{Holding, HostCounts, Sighting};
-pub use changes::{Change, ChangeSender, Changes, Made, change_channel};
-pub use config::{CacheMode, Channels, Config, Identity, Provenance, RateLimits, Source};
+pub use changes::{Change, ChangeSender, Changes, Channels, Made, change_channel};
+pub use config::{CacheMode, Config, Identity, Provenance, RateLimits, Source};
 pub use contents::{CompletedHost, Contents};
 pub use files::content::{LossReports, Timeliness};
 pub use files::presence::{FilePresence, file_presence};

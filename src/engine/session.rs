@@ -10,8 +10,9 @@ use std::thread;
 use tokio::sync::{Notify, mpsc};
 
 use crate::base::limits;
+use crate::engine::changes::Channels;
 use crate::engine::conclusion::{Outcome, conclude, depart, no_peers, save};
-use crate::engine::config::{Channels, Config, Source};
+use crate::engine::config::{Config, Source};
 use crate::engine::control::prepare::prepare;
 use crate::engine::control::{self, Conclusion};
 use crate::engine::files::io_threads::FileThreads;

@@ -11,9 +11,11 @@ pub const BENCH_RESULT_LEN_MAX: u64 = 64 << 20;
 /// Length in bytes of a misspelt setting for which the nearest one is looked for, as that takes time.
 pub const MISSPELT_LEN_MAX: usize = 64;
 
-/// Torrents added to or removed from a running session in one step of the control thread; the rest wait for the next
-/// step.
+/// Changes of the torrents of a running session that the control thread makes in one step, and that wait for it; senders
+/// of more wait too.
 pub const CHANGES_AT_ONCE: usize = 64;
+/// Interval at which the sender of a change checks whether the session has ended.
+pub const CHANGE_POLL: Duration = Duration::from_millis(100);
 /// Results of downloads that have left a session and wait to be reported; the threads with further ones wait.
 pub const DEPARTURES_WAITING_MAX: usize = 64;
 /// Torrents of one `get` whose metadata or `.torrent` is fetched at the same time; the others wait.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::handle::SessionHandle;
+use super::handle::{NotAdded, SessionHandle};
 use super::inspector::{Inspection, Inspector, Presence};
 use super::path_kind::PathKind;
 use super::paths::{PathState, SeededPath, Version};
@@ -170,10 +170,11 @@ impl Followed {
             heir.settle(prepared.fingerprint);
             heir.served = Some(Version { fingerprint: prepared.fingerprint, ..old.clone() });
             // The session reads the files of the earlier path until then.
-            if session.restart(prepared.source) == Made::Yes {
-                session.set_timeliness(old.info_hash, Timeliness::Current);
-                session.output.message(format_args!("serving {} from {}", old.name, shown(&heir.path)));
+            if session.restart(prepared.source) == Made::No {
+                return heir.refuse(NotAdded::Refused.failure(&heir.path), Presence::Present, session);
             }
+            session.set_timeliness(old.info_hash, Timeliness::Current);
+            session.output.message(format_args!("serving {} from {}", old.name, shown(&heir.path)));
         });
     }
 
@@ -218,8 +219,10 @@ impl Followed {
             Some(same) if same.info_hash == info_hash => {
                 let is_stopped = session.is_stopped(info_hash);
                 self.served = Some(Version { fingerprint: seen, ..same });
-                let is_served = !is_stopped || session.restart(prepared.source) == Made::Yes;
-                if is_served && (is_stopped || self.is_compared()) {
+                if is_stopped && session.restart(prepared.source) == Made::No {
+                    return self.refuse(NotAdded::Refused.failure(&self.path), Presence::Present, session);
+                }
+                if is_stopped || self.is_compared() {
                     self.report_unchanged(session);
                 }
                 return;
@@ -227,7 +230,7 @@ impl Followed {
             Some(old) => {
                 let torrent = session.replace(&old, prepared);
                 match &torrent {
-                    Some(ServedTorrent { name, .. }) => {
+                    Ok(ServedTorrent { name, .. }) => {
                         session.output.message(format_args!("serving the new version of {name}: {info_hash}"));
                         session.output.record(&Record::Replaced {
                             info_hash: info_hash.to_string(),
@@ -235,17 +238,23 @@ impl Followed {
                             name,
                         });
                     }
-                    None => report_dropped(&old, "another path has the new version", session),
+                    Err(NotAdded::Duplicate) => report_dropped(&old, "another path has the new version", session),
+                    Err(NotAdded::Refused) => report_dropped(&old, "the new version can't be opened now", session),
                 }
                 torrent
             }
             None => session.add(prepared),
         };
-        self.served = torrent.map(|torrent| Version::new(&torrent, seen));
-        if self.served.is_none() {
-            self.duplicate_of = Some(info_hash);
-            if earlier_duplicate != Some(info_hash) {
-                warn_of_duplicate(&self.path, session.output);
+        match torrent {
+            Ok(torrent) => self.served = Some(Version::new(&torrent, seen)),
+            Err(NotAdded::Duplicate) => {
+                self.duplicate_of = Some(info_hash);
+                if earlier_duplicate != Some(info_hash) {
+                    warn_of_duplicate(&self.path, session.output);
+                }
+            }
+            Err(NotAdded::Refused) => {
+                self.refuse(NotAdded::Refused.failure(&self.path), Presence::Present, session);
             }
         }
     }
@@ -278,6 +287,9 @@ impl Followed {
 
     /// Reports, once, that the content cannot be served. It is tried again later.
     fn refuse(&mut self, failure: Failure, presence: Presence, session: &SessionHandle<'_>) {
+        if session.is_over() {
+            return;
+        }
         let failure = if self.served.is_some() && presence == Presence::Gone {
             Failure::new(Exit::Failed, format_args!("the content is gone: {}", shown(&self.path)))
         } else {

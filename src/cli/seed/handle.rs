@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::io::{self, IsTerminal as _};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -12,8 +13,10 @@ use super::prepared::Prepared;
 use super::served::ServedTorrent;
 use crate::base::lock::lock;
 use crate::base::{InfoHash, PeerId};
+use crate::cli::exit::{Exit, Failure};
 use crate::cli::options::SeedOptions;
 use crate::cli::output::Output;
+use crate::create::open::shown;
 use crate::engine::{Change, ChangeSender, Contents, Made, Source, Timeliness};
 use crate::web::site::PendingList;
 
@@ -73,6 +76,27 @@ impl SeedState {
     }
 }
 
+/// Why a torrent was not added to the session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NotAdded {
+    /// Another path has the same torrent.
+    Duplicate,
+    /// The session has ended, or reported why it cannot open the torrent.
+    Refused,
+}
+
+impl NotAdded {
+    /// The failure of `path`, whose torrent was not added.
+    pub(super) fn failure(self, path: &Path) -> Failure {
+        match self {
+            Self::Duplicate => {
+                Failure::new(Exit::Mismatch, format_args!("{}: this torrent is already served", shown(path)))
+            }
+            Self::Refused => Failure::new(Exit::Failed, format_args!("{}: can't be opened now", shown(path))),
+        }
+    }
+}
+
 /// Adds torrents to the session and removes them. Each thread that does so has a clone.
 #[derive(Clone)]
 pub(super) struct SessionHandle<'a> {
@@ -104,23 +128,22 @@ impl SessionHandle<'_> {
         lock(&self.state.known).contains(&info_hash)
     }
 
-    /// Publishes a torrent and serves it. Returns `None` if it is known already. The session must serve.
-    pub(super) fn add(&self, prepared: Prepared) -> Option<ServedTorrent> {
+    /// Publishes a torrent and serves it. The session must serve.
+    pub(super) fn add(&self, prepared: Prepared) -> Result<ServedTorrent, NotAdded> {
         let Prepared { source, trust, .. } = prepared;
         if !lock(&self.state.known).insert(source.metainfo.info_hash) {
-            return None;
+            return Err(NotAdded::Duplicate);
         }
         let torrent = ServedTorrent::new(&source.metainfo, &source.have, &trust);
         if let Some(origin) = self.origin {
             origin.add(source.metainfo.clone(), self.port(), self.peer_id);
         }
-        self.start(source, &torrent);
-        Some(torrent)
+        self.start(source, torrent)
     }
 
-    /// Publishes and serves a torrent in place of `old`, whose peers are disconnected. Returns `None` if another path
-    /// has the same torrent; `old` is withdrawn in any case. The session must serve.
-    pub(super) fn replace(&self, old: &Version, prepared: Prepared) -> Option<ServedTorrent> {
+    /// Publishes and serves a torrent in place of `old`, which is withdrawn and whose peers are disconnected in any case.
+    /// The session must serve.
+    pub(super) fn replace(&self, old: &Version, prepared: Prepared) -> Result<ServedTorrent, NotAdded> {
         let Prepared { source, trust, .. } = prepared;
         let info_hash = source.metainfo.info_hash;
         let is_new = {
@@ -137,10 +160,7 @@ impl SessionHandle<'_> {
             }
         }
         self.stop(old.info_hash, old.len);
-        is_new.then(|| {
-            self.start(source, &torrent);
-            torrent
-        })
+        if is_new { self.start(source, torrent) } else { Err(NotAdded::Duplicate) }
     }
 
     /// Whether the session serves nothing of a torrent, or only a part of what it announced.
@@ -174,11 +194,18 @@ impl SessionHandle<'_> {
         self.state.port.get().copied().unwrap_or_default()
     }
 
-    fn start(&self, source: Source, torrent: &ServedTorrent) {
-        if self.changes.make(Change::Add(Box::new(source))) == Made::Yes {
-            self.state.total_len.fetch_add(torrent.total_len, Ordering::Relaxed);
-            torrent.announce(self.port(), self.state.take_stop_hint(), self.origin, self.output);
+    /// Serves a torrent that is known and published.
+    fn start(&self, source: Source, torrent: ServedTorrent) -> Result<ServedTorrent, NotAdded> {
+        if self.changes.make(Change::Add(Box::new(source))) == Made::No {
+            lock(&self.state.known).remove(&torrent.info_hash);
+            if let Some(origin) = self.origin {
+                origin.remove(torrent.info_hash);
+            }
+            return Err(NotAdded::Refused);
         }
+        self.state.total_len.fetch_add(torrent.total_len, Ordering::Relaxed);
+        torrent.announce(self.port(), self.state.take_stop_hint(), self.origin, self.output);
+        Ok(torrent)
     }
 
     fn stop(&self, info_hash: InfoHash, len: u64) {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 
 use super::follow::Follower;
-use super::handle::SessionHandle;
+use super::handle::{NotAdded, SessionHandle};
 use super::paths::{PathState, SeededPath, Version};
 use super::prepare::prepare;
 use super::prepared::Prepared;
@@ -48,6 +48,9 @@ impl Intake<'_> {
                     PathState::Refused(reason)
                 }
             };
+            if session.is_over() {
+                return None;
+            }
             self.served_count += usize::from(matches!(seeded.state, PathState::Served(_)));
             prepared = unhashed.next().map(|seeded| (prepare(&seeded.path, &session), seeded));
         }
@@ -65,10 +68,11 @@ impl Intake<'_> {
 fn add(path: &Path, prepared: Prepared, session: &SessionHandle<'_>) -> PathState {
     let (fingerprint, info_hash) = (prepared.fingerprint, prepared.source.metainfo.info_hash);
     match session.add(prepared) {
-        Some(torrent) => PathState::Served(Version::new(&torrent, fingerprint)),
-        None => {
+        Ok(torrent) => PathState::Served(Version::new(&torrent, fingerprint)),
+        Err(NotAdded::Duplicate) => {
             warn_of_duplicate(path, session.output);
             PathState::Duplicate { info_hash, fingerprint }
         }
+        Err(NotAdded::Refused) => PathState::Refused(NotAdded::Refused.failure(path).line),
     }
 }

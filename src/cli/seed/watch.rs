@@ -228,6 +228,7 @@ impl<'a> Watch<'a> {
         }
         match self.add_torrent(path) {
             Ok(()) => State::Served(info_hash),
+            Err(_) if self.session.is_over() => State::Waiting,
             Err(failure) => {
                 if !again {
                     output.warning(format_args!("not served: {failure}"));
@@ -240,9 +241,7 @@ impl<'a> Watch<'a> {
 
     fn add_torrent(&mut self, path: &Path) -> Result<(), Failure> {
         let prepared = prepare(path, &self.session)?;
-        let Some(torrent) = self.session.add(prepared) else {
-            return Err(Failure::new(Exit::Mismatch, format_args!("{}: this torrent is already served", shown(path))));
-        };
+        let torrent = self.session.add(prepared).map_err(|reason| reason.failure(path))?;
         self.served.insert(torrent.info_hash, Served { name: torrent.name, len: torrent.total_len });
         Ok(())
     }

@@ -22,9 +22,9 @@ use tracing::warn;
 
 use crate::base::escape::printable;
 use crate::base::{InfoHash, Rng, Time, TimerTable, limits};
-use crate::engine::changes::{Change, ChangeRequest, Changes, Made};
+use crate::engine::changes::{Change, ChangeRequest, Changes, Channels, Made};
 use crate::engine::conclusion::{Outcome, all_banned, depart};
-use crate::engine::config::{Channels, Config, Source};
+use crate::engine::config::{Config, Source};
 use crate::engine::control::leavers::Leavers;
 use crate::engine::control::prepare::prepare;
 use crate::engine::control::torrent_driver::{Announcing, REVIEW_INTERVAL, TICK, TorrentDriver};
@@ -312,8 +312,8 @@ impl Control<'_> {
         if self.handle_change(change) == Made::Yes
             && let Some(made) = made
         {
-            // Fails if the sender of the change does not wait.
-            let _ = made.send(());
+            // There is room for the only message. Fails if the sender of the change does not wait.
+            let _ = made.try_send(());
         }
     }
 

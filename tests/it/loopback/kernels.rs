@@ -11,7 +11,7 @@ use crate::support::{
     seccomp::Environment,
 };
 
-const NOTE: &str = "without a ring (--io plain), which may be slower: io_uring: ";
+const NOTE: &str = "using epoll (--io plain), which may be slower: io_uring: ";
 
 /// Runs a command in a sandbox of this environment: only the files of the fixture can be written, the user has no name
 /// and no HOME.
@@ -160,7 +160,7 @@ fn lines_about_kernel_features_are_consistent() {
     for (environment, missing) in [(Environment::Docker, 1), (Environment::NoRing(libc::ENOSYS), 0)] {
         let finished = script_in(environment, &fixture, get);
         assert_eq!(finished.code, Some(0), "{finished:#?}");
-        let lines = ["openat2, MADV_POPULATE_READ and clone3 are available", "without clone3", "without a ring"];
+        let lines = ["openat2, MADV_POPULATE_READ and clone3 are available", "without clone3", "using epoll"];
         let counts = lines.map(|line| finished.stderr.matches(line).count());
         assert_eq!(counts, [1 - missing, missing, 1], "{finished:#?}");
         assert!(!finished.stderr.contains("all features"), "{finished:#?}");

@@ -37,7 +37,7 @@ fn auto_runs_wherever_plain_does() {
         let note = "which may be slower: io_uring: Too many open files (os error 24): raise the limit with 'ulimit -n'";
         assert!(finished.stderr.contains(note), "{count}: {finished:#?}");
     }
-    assert_eq!(get("auto", 100).stderr.matches("without a ring").count(), 0);
+    assert_eq!(get("auto", 100).stderr.matches("using epoll").count(), 0);
     seed.stop();
 }
 
