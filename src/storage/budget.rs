@@ -23,6 +23,8 @@ struct Queue<T> {
 struct Entry<T> {
     cells: Weak<[Cell<T>]>,
     index: usize,
+    /// Another value may have taken its place.
+    value: Weak<T>,
     cost: u64,
 }
 
@@ -63,10 +65,16 @@ impl<T> Queue<T> {
             && let Some(entry) = self.entries.pop_front()
         {
             self.used -= entry.cost;
-            evicted.extend(entry.cells.upgrade().and_then(|cells| take(cells.get(entry.index)?)));
+            evicted.extend(entry.cells.upgrade().and_then(|cells| take_value(cells.get(entry.index)?, &entry.value)));
         }
         evicted
     }
+}
+
+/// Empties the cell if it has this value.
+fn take_value<T>(cell: &Cell<T>, value: &Weak<T>) -> Option<Arc<T>> {
+    let mut cell = cell.write().unwrap_or_else(PoisonError::into_inner);
+    cell.take_if(|current| Arc::as_ptr(current) == value.as_ptr())
 }
 
 fn take<T>(cell: &Cell<T>) -> Option<Arc<T>> {
@@ -95,10 +103,11 @@ impl<T> BudgetedCache<T> {
     /// Sets a value, which is kept until newer ones need its share of the budget.
     pub(super) fn insert(&self, index: usize, value: Arc<T>, cost: u64) {
         let Some(cell) = self.cells.get(index) else { return };
+        let weak = Arc::downgrade(&value);
         let replaced = cell.write().unwrap_or_else(PoisonError::into_inner).replace(value);
         let mut queue = lock(&self.budget.queue);
         queue.used += cost;
-        queue.entries.push_back(Entry { cells: Arc::downgrade(&self.cells), index, cost });
+        queue.entries.push_back(Entry { cells: Arc::downgrade(&self.cells), index, value: weak, cost });
         let evicted = queue.shrink(self.budget.max);
         drop(queue);
         drop((replaced, evicted));
@@ -123,6 +132,17 @@ mod tests {
 
     fn cache(len: usize, budget: &Arc<Budget<u8>>) -> BudgetedCache<u8> {
         BudgetedCache::new((0..len).map(|_| None), budget.clone())
+    }
+
+    /// Two threads may load the same value.
+    #[test]
+    fn a_value_is_not_evicted_for_the_one_that_it_replaced() {
+        let budget = Budget::new(10);
+        let cache = cache(1, &budget);
+        for value in 0..3 {
+            cache.insert(0, Arc::new(value), 9);
+            assert_eq!(cache.get(0).as_deref(), Some(&value));
+        }
     }
 
     #[test]

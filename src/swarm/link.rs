@@ -34,10 +34,20 @@ pub struct Link<S: PieceMemory> {
     offers: Offers,
     /// `None`: every piece that we have is announced to the peer.
     super_seeding: Option<SuperSeeding>,
+    slot_use: SlotUse,
     /// While the peer is interested and does not stall.
     interested: Option<Membership>,
     /// The info-hash of the torrent, until the peer has been granted its allowed-fast set.
     allowed_fast_for: Option<InfoHash>,
+}
+
+/// The last use of an upload slot.
+#[derive(Debug, Clone, Copy)]
+struct SlotUse {
+    /// When a block had left, a request waited, or the peer had no slot.
+    at: Time,
+    /// Payload bytes sent by then.
+    uploaded: u64,
 }
 
 /// Whether a peer reads the bytes that we send to it.
@@ -81,6 +91,7 @@ impl<S: PieceMemory> Link<S> {
             picker: Picker::new(Rng::with_seed(swarm.salt ^ u64::from(shared.key()))),
             offers: Offers::new(now),
             super_seeding: is_hidden.then(|| SuperSeeding::new(swarm.geometry.piece_count(), now)),
+            slot_use: SlotUse { at: now, uploaded: 0 },
             interested: None,
             swarm,
             shared,
@@ -347,11 +358,15 @@ impl<S: PieceMemory> Link<S> {
     }
 
     /// Checks whether the peer uses its upload slot: it does not if it leaves the blocks that it requested unread, or
-    /// requests none.
+    /// requests less than a block in [`limits::SLOT_IDLE_NOTICE`].
     pub fn follow_use(&mut self, now: Time, reading: Reading) {
-        let is_idle = || self.offers.is_idle(now, &self.connection, limits::SLOT_IDLE_NOTICE);
+        let uploaded = self.shared.uploaded();
+        let is_active = uploaded >= self.slot_use.uploaded + u64::from(BLOCK_LEN) || self.connection.queued_count() > 0;
+        if is_active || !self.shared.is_unchoked() {
+            self.slot_use = SlotUse { at: now, uploaded };
+        }
         let is_stalled = match reading {
-            Reading::Nothing => self.shared.is_unchoked() && is_idle(),
+            Reading::Nothing => now >= self.slot_use.at + limits::SLOT_IDLE_NOTICE,
             Reading::Underway => false,
             Reading::Stalled => true,
         };

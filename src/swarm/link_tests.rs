@@ -532,6 +532,11 @@ fn a_peer_that_requests_nothing_does_not_count_as_interested() {
     link.handle_message(idle, &Message::Request { index: 0, begin: 0, length: BLOCK_LEN }).unwrap();
     link.follow_use(idle, Reading::Nothing);
     assert!(link.shared().wants_blocks() && swarm.interested.get() == 1);
+    // Requests that are cancelled are no use.
+    link.handle_message(idle, &Message::Cancel { index: 0, begin: 0, length: BLOCK_LEN }).unwrap();
+    link.follow_use(idle + limits::SLOT_IDLE_NOTICE, Reading::Nothing);
+    assert!(!link.shared().wants_blocks());
+    link.handle_message(idle, &Message::Request { index: 0, begin: 0, length: BLOCK_LEN }).unwrap();
     // A slow peer reads the blocks of its last requests.
     let later = idle + limits::SLOT_IDLE_NOTICE;
     link.follow_use(later, Reading::Underway);

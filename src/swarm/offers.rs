@@ -1,7 +1,4 @@
-//! Suggestions (BEP 6) from an origin to one of its peers, so that its peers fetch different pieces, and whether the peer
-//! uses its upload slot.
-
-use std::time::Duration;
+//! Suggestions (BEP 6) from an origin to one of its peers, so that its peers fetch different pieces.
 
 use super::gauge::Membership;
 use super::open_piece::PieceMemory;
@@ -47,16 +44,11 @@ impl Offers {
         connection: &Connection,
         peer: &PeerShared,
     ) {
-        let is_idle = self.is_idle(now, connection, limits::SLOT_UNUSED_NOTICE);
+        let is_idle = connection.queued().next().is_none() && now >= self.last_request + limits::SLOT_UNUSED_NOTICE;
         let is_served = peer.wants_blocks() && peer.is_unchoked() && !is_idle;
         if swarm.served.set(&mut self.served, is_served) && !is_served {
             self.withdraw(swarm);
         }
-    }
-
-    /// Whether the peer has requested nothing for this period, and no request of it waits.
-    pub(super) fn is_idle(&self, now: Time, connection: &Connection, period: Duration) -> bool {
-        connection.queued().next().is_none() && now >= self.last_request + period
     }
 
     /// While several peers are served, suggests pieces that no other peer has.

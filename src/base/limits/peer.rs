@@ -98,8 +98,8 @@ pub const GUIDED_RARE_TIME: Duration = Duration::from_secs(5);
 /// Time without a request after which an unchoked peer does not need its slot; suggestions made to it go to other
 /// peers.
 pub const SLOT_UNUSED_NOTICE: Duration = Duration::from_secs(1);
-/// Time without a request after which the upload slot of a peer goes to another one: more than a long path and a slow
-/// program take to answer an unchoke.
+/// Time with less than a block sent after which the upload slot of a peer goes to another one, unless requests of the
+/// peer wait or bytes are on their way to it: more than a long path and a slow program take to answer an unchoke.
 pub const SLOT_IDLE_NOTICE: Duration = Duration::from_secs(3);
 /// Suggestions (BEP 6) that are remembered of one peer, and pending suggestions made to one peer.
 pub const SUGGESTED_MAX: usize = 64;
