@@ -27,9 +27,15 @@ pub(super) fn maps_budget() -> Arc<Budget<Mapped>> {
     static BUDGET: OnceLock<Arc<Budget<Mapped>>> = OnceLock::new();
     let max = || match address_space() {
         Some(space) => space / limits::MAP_SPACE_SHARE,
-        None => maps_max(std::fs::read_to_string("/proc/sys/vm/max_map_count").ok()),
+        None => granted_maps(),
     };
     BUDGET.get_or_init(|| Budget::new(max())).clone()
+}
+
+/// The share of the kernel's limit on maps.
+fn granted_maps() -> u64 {
+    static GRANTED: OnceLock<u64> = OnceLock::new();
+    *GRANTED.get_or_init(|| maps_max(std::fs::read_to_string("/proc/sys/vm/max_map_count").ok()))
 }
 
 /// `max_map_count` is the text of the kernel's setting, `None` if it cannot be read.
@@ -71,8 +77,10 @@ impl Maps {
     /// Maps a whole file, in place of an earlier map of the same file. Returns `None` if the process is out of maps or of
     /// address space. May block on the file system.
     pub(super) fn insert(&self, file_index: usize, file: &File) -> io::Result<Option<Arc<Mapped>>> {
-        let cost = if address_space().is_some() { file.metadata()?.len() } else { 1 };
-        if cost > self.0.budget().max() {
+        let max = self.0.budget().max();
+        // In bytes, a short file costs more than its length, so that the kernel's limit on maps holds too.
+        let cost = if address_space().is_some() { file.metadata()?.len().max(max / granted_maps()) } else { 1 };
+        if cost > max {
             return Ok(None);
         }
         let map = || {

@@ -134,7 +134,7 @@ impl PeerShared {
     }
 
     /// The peer makes no use of its upload slot: it leaves the blocks that it requested unread in its socket, or requests
-    /// none.
+    /// less than a block in [`crate::base::limits::SLOT_IDLE_NOTICE`].
     pub fn is_stalled(&self) -> bool {
         self.stalled.load(Ordering::Relaxed)
     }

@@ -171,7 +171,7 @@ impl Followed {
             heir.served = Some(Version { fingerprint: prepared.fingerprint, ..old.clone() });
             // The session reads the files of the earlier path until then.
             if session.restart(prepared.source) == Made::No {
-                return heir.refuse(NotAdded::Refused.failure(&heir.path), Presence::Present, session);
+                return heir.refuse_unopened(session);
             }
             session.set_timeliness(old.info_hash, Timeliness::Current);
             session.output.message(format_args!("serving {} from {}", old.name, shown(&heir.path)));
@@ -220,7 +220,7 @@ impl Followed {
                 let is_stopped = session.is_stopped(info_hash);
                 self.served = Some(Version { fingerprint: seen, ..same });
                 if is_stopped && session.restart(prepared.source) == Made::No {
-                    return self.refuse(NotAdded::Refused.failure(&self.path), Presence::Present, session);
+                    return self.refuse_unopened(session);
                 }
                 if is_stopped || self.is_compared() {
                     self.report_unchanged(session);
@@ -253,9 +253,7 @@ impl Followed {
                     warn_of_duplicate(&self.path, session.output);
                 }
             }
-            Err(NotAdded::Refused) => {
-                self.refuse(NotAdded::Refused.failure(&self.path), Presence::Present, session);
-            }
+            Err(NotAdded::Refused) => self.refuse_unopened(session),
         }
     }
 
@@ -283,6 +281,11 @@ impl Followed {
         let Some(version) = &self.served else { return };
         session.set_timeliness(version.info_hash, Timeliness::Current);
         session.output.message(format_args!("{}: the content is unchanged; serving continues", version.name));
+    }
+
+    /// The session cannot open the content.
+    fn refuse_unopened(&mut self, session: &SessionHandle<'_>) {
+        self.refuse(NotAdded::Refused.failure(&self.path), Presence::Present, session);
     }
 
     /// Reports, once, that the content cannot be served. It is tried again later.

@@ -192,7 +192,7 @@ impl<T> AsyncWrites<T> {
         self.context.take()
     }
 
-    /// Submits what was added. Writes that the kernel does not take are made by a call that blocks, which knows why.
+    /// Submits what was added. Writes that the kernel does not take are made by a call that blocks, and have its errors.
     fn submit(&mut self, done: &mut impl FnMut(T, io::Result<()>)) {
         let (mut spans_of_all, mut requests, mut indices) = (Vec::new(), Vec::new(), Vec::new());
         for write in std::mem::take(&mut self.staged) {
