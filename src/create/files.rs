@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, IoSliceMut};
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 
 use rustix::fs::{Advice, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
@@ -11,6 +11,9 @@ use super::error::ContentError;
 use super::sweep::{Content, Source};
 use crate::base::FileSpan;
 use crate::io::SharedFile;
+
+/// The unit of `st_blocks`, in bytes.
+const STAT_BLOCK_LEN: u64 = 512;
 
 /// The files that one thread reads, at several cursors in turn. Each cursor keeps its last file open, since the next
 /// bytes are likely in the same file.
@@ -63,6 +66,14 @@ impl<'a, C: Content> Files<'a, C> {
         let Source::File(file) = &source else { return Ok(true) };
         let absent = (0..SAMPLES).filter(|at| !is_page_resident(file, span.offset + span.len * (2 * at + 1) / 6));
         Ok(absent.count() < 2)
+    }
+
+    /// Whether all of a file has storage. A map of a hole in a file in memory (tmpfs) would take memory for it.
+    pub(super) fn is_dense(&mut self, cursor: usize, file_index: usize) -> Result<bool, ContentError> {
+        Ok(match self.open(cursor, file_index)? {
+            Source::File(file) => file.metadata().is_ok_and(|now| now.blocks() * STAT_BLOCK_LEN >= now.len()),
+            Source::Zeros => false,
+        })
     }
 
     fn open(&mut self, cursor: usize, file_index: usize) -> Result<Source, ContentError> {

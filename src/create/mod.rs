@@ -16,6 +16,7 @@ pub mod open;
 pub mod piece_len;
 mod pieces;
 pub mod plan;
+mod race;
 mod read_ahead;
 pub mod scan;
 pub mod stream;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::error::ContentError;
+use super::race::Race;
 use crate::base::limits::{HASH_LANES, HASH_RUN_LEN, HASH_RUN_PIECES_MAX};
 use crate::base::{Geometry, PieceIndex};
 use crate::io::SharedFile;
@@ -42,6 +43,7 @@ pub(super) struct Sweep<'a, C> {
     pub(super) content: &'a C,
     control: Control<'a>,
     pub(super) thread_count: usize,
+    pub(super) race: Race,
     range: Range<u32>,
     /// The number of runs of about equal length into which the pieces are divided.
     run_count: u64,
@@ -58,7 +60,8 @@ impl<'a, C: Content> Sweep<'a, C> {
         let geometry = content.geometry();
         let run_count = run_count(geometry.piece_len(), range.len() as u64, thread_count as u64);
         let done = offset_of(geometry, range.start).into();
-        Self { content, control, thread_count, range, run_count, next: 0.into(), done, failed: false.into() }
+        let (race, next, failed) = (Race::new(), 0.into(), false.into());
+        Self { content, control, thread_count, race, range, run_count, next, done, failed }
     }
 
     /// Takes the next run of pieces. Returns `None` if all are taken or a worker has failed.

@@ -2,8 +2,8 @@
 //! files.
 //!
 //! Owns every path that is opened for content and every byte of piece memory. Does not know peers. Only the kernel
-//! reads mapped content (`sendmsg`); user code reads files with `pread`, so that a file truncated by another program
-//! causes an error and not a SIGBUS. Only verified pieces are written.
+//! reads the maps of served files (`sendmsg`). User code reads files with `pread`, or hashes them in guarded windows, so
+//! that a file truncated by another program causes an error and not a SIGBUS. Only verified pieces are written.
 #![allow(unsafe_code, reason = "fence 2: mapped and shared piece memory")]
 
 mod arena;
@@ -22,6 +22,7 @@ mod space;
 mod store;
 mod target;
 mod verified_files;
+mod window;
 
 pub use arena::{BlockLease, BufferSpan, Landed, PieceBuffer, piece_buffers};
 pub use error::{Action, StorageError};
@@ -33,3 +34,4 @@ pub use space::{PromisedSpace, SpaceShortage, WantedFile};
 pub use store::{Store, Unsynced, WritePath, WriteStep};
 pub use target::{Sidecar, Target, make_folder};
 pub use verified_files::OnChange;
+pub use window::Windows;

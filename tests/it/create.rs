@@ -3,8 +3,9 @@
 #![allow(clippy::disallowed_methods, reason = "deadlines are real")]
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _, symlink};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::sandbox::{Run, Sandbox, content};
@@ -388,6 +389,36 @@ fn a_file_that_shrinks_while_it_is_hashed_is_named() {
     Run::from(child.wait_with_output().unwrap()).fails(1, "changed while it was read: folder/huge");
     assert!(truncated_at.elapsed() < Duration::from_secs(10));
     assert_eq!(sandbox.names(), ["folder"]);
+}
+
+/// Content in memory is hashed in maps, from which another program can cut pages at any moment.
+#[test]
+fn content_in_memory_that_is_truncated_does_not_match() {
+    const LEN: usize = 96 << 20;
+    let kept_len = LEN / 3;
+    let sandbox = Sandbox::new();
+    sandbox.write("hot", vec![7; LEN]);
+    sandbox.run("create hot -q").ok();
+    let hot = fs::File::options().write(true).open(sandbox.path("hot")).unwrap();
+    let other = vec![9; LEN - kept_len];
+    hot.write_all_at(&other, kept_len as u64).unwrap();
+    for pause_ms in [0, 2, 5, 10, 20] {
+        let is_over = AtomicBool::new(false);
+        let run = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    std::thread::sleep(Duration::from_millis(pause_ms));
+                    hot.set_len(kept_len as u64).unwrap();
+                    hot.write_all_at(&other, kept_len as u64).unwrap();
+                }
+            });
+            let run = sandbox.run("verify hot.torrent");
+            is_over.store(true, Ordering::Relaxed);
+            run
+        });
+        // It changed while it was read, or does not match.
+        assert!(matches!(run.code, Some(1 | 3)), "{run:?}");
+    }
 }
 
 #[test]

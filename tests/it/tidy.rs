@@ -51,7 +51,7 @@ const FILE_LINES_MAX: usize = 600;
 /// A longer file has its tests in a separate file.
 const FILE_WITH_TESTS_LINES_MAX: usize = 400;
 
-const CLOCK_READERS: [&str; 4] = ["bench", "cli", "engine", "web"];
+const CLOCK_READERS: [&str; 5] = ["bench", "cli", "create", "engine", "web"];
 const UNSAFE_FENCES: [&str; 3] = ["hash", "storage", "io"];
 /// The most lines between a SAFETY comment and its `unsafe`, such as attributes or the head of a long statement.
 const SAFETY_DISTANCE_MAX: usize = 8;

@@ -35,6 +35,13 @@ pub const HASH_LANES: usize = 16;
 /// Bytes of each piece hashed side by side that `create` and `verify` read at a time. The buffers of all lanes fit into
 /// a second-level cache of 1 MiB.
 pub const HASH_CHUNK_LEN: usize = 32 << 10;
+/// Bytes of content in memory that a thread of `create` or `verify` maps at a time: enough that mapping costs little, and
+/// few enough that the maps of all threads count little as memory of the process.
+pub const HASH_WINDOW_LEN: usize = 32 << 20;
+/// Address space in bytes that a map may need beyond its length: the largest page at each of its ends.
+pub const HASH_WINDOW_MARGIN_LEN: usize = 2 * (64 << 10);
+/// Runs of pieces of `create` and `verify` that are hashed in maps and in copies by turns; then the faster way goes on.
+pub const HASH_RACE_RUNS: u32 = 8;
 /// Bytes of content that a thread of `create` or `verify` claims at a time, but at least [`HASH_LANES`] and at most
 /// [`HASH_RUN_PIECES_MAX`] pieces.
 pub const HASH_RUN_LEN: u64 = 16 << 20;
