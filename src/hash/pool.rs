@@ -107,10 +107,10 @@ impl<J: Job> Queue<J> {
         lock(&self.waiting)
     }
 
-    /// Counts one more worker and returns true if it may start: the first for any job, each further one for every half
+    /// Counts one more worker and returns true if it may start: the first for any job, each further one for every
     /// batch of waiting jobs.
     fn hire(&self, waiting: usize) -> bool {
-        let more = |workers| (workers < self.workers_max && waiting > workers * BATCH_MAX / 2).then_some(workers + 1);
+        let more = |workers| (workers < self.workers_max && waiting > workers * BATCH_MAX).then_some(workers + 1);
         self.workers.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
     }
 
