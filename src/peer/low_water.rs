@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn a_fast_peer_has_a_mark_and_a_slow_one_none() {
-        assert_eq!(steady(1_000_000).poll_mark(4096), Some(limits::LOW_WATER_LEN_MAX));
+        assert_eq!(steady(3_000_000).poll_mark(4096), Some(limits::LOW_WATER_LEN_MAX));
         assert_eq!(steady(150_000).poll_mark(4096), Some(128 << 10));
         assert_eq!(steady(10_000).poll_mark(4096), None);
     }

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::AsRawFd as _;
+use std::ptr;
 use std::sync::{Arc, OnceLock};
 
 use memmap2::{Advice, Mmap, MmapMut, UncheckedAdvice};
@@ -19,7 +20,11 @@ pub(super) struct Maps(BudgetedCache<Mapped>);
 
 /// A map of a whole file, or of zeros for pad files.
 #[derive(Debug)]
-pub(super) struct Mapped(Mmap);
+pub(super) struct Mapped {
+    map: Mmap,
+    /// Whether the kernel tells this process which pages of the file are in memory.
+    tells_residency: bool,
+}
 
 /// The maximum number of maps for content in the process, a share of the kernel's limit; if address space is limited,
 /// their bytes instead, a share of it.
@@ -44,9 +49,13 @@ fn maps_max(max_map_count: Option<String>) -> u64 {
     (count / limits::MAP_COUNT_SHARE).clamp(1, limits::MAPPED_FILES_MAX)
 }
 
-/// Whether only the spans that are needed are read. The kernel may read megabytes around a missing page, depending on the
-/// disk (`read_ahead_kb`). That helps the next reader, unless memory is so short that it displaces content that waits
-/// to be sent.
+/// Whether the kernel has one huge page for all that is zeros. Otherwise each would take memory of its own.
+fn has_huge_page_of_zeros() -> bool {
+    std::fs::read("/sys/kernel/mm/transparent_hugepage/use_zero_page").is_ok_and(|text| text.starts_with(b"1"))
+}
+
+/// Whether only the spans that are needed are read, and nothing behind them. Reading ahead helps the next reader, unless
+/// memory is so short that it displaces content that waits to be sent.
 fn is_read_exactly() -> bool {
     memory_limit() < limits::READ_AROUND_MEMORY_MIN
 }
@@ -56,7 +65,11 @@ impl Maps {
     pub(super) fn new(zero_lens: &[Option<u64>], budget: Arc<Budget<Mapped>>) -> io::Result<Self> {
         let longest = zero_lens.iter().flatten().max().and_then(|&len| usize::try_from(len).ok()).unwrap_or(0);
         let zeros = (longest > 0).then(|| MmapMut::map_anon(longest)?.make_read_only()).transpose()?;
-        let zeros = zeros.map(|map| Arc::new(Mapped(map)));
+        if let Some(zeros) = zeros.as_ref().filter(|_| has_huge_page_of_zeros()) {
+            // It takes one page fault where others take hundreds.
+            let _ = zeros.advise(Advice::HugePage);
+        }
+        let zeros = zeros.map(|map| Arc::new(Mapped { map, tells_residency: true }));
         Ok(Self(BudgetedCache::new(zero_lens.iter().map(|zero_len| zero_len.and(zeros.clone())), budget)))
     }
 
@@ -99,11 +112,9 @@ impl Maps {
         });
         match mapped {
             Ok(map) => {
-                if is_read_exactly() {
-                    // Where the advice is refused, more is read than needed.
-                    let _ = map.advise(Advice::Random);
-                }
-                let map = Arc::new(Mapped(map));
+                // A send must not make the kernel read ahead. Where the advice is refused, it may.
+                let _ = map.advise(Advice::Random);
+                let map = Arc::new(Mapped { map, tells_residency: tells_residency(file) });
                 self.0.insert(file_index, map.clone(), cost);
                 Ok(Some(map))
             }
@@ -115,13 +126,13 @@ impl Maps {
 
 impl Mapped {
     pub(super) fn as_ptr(&self) -> *const u8 {
-        self.0.as_ptr()
+        self.map.as_ptr()
     }
 
     /// The offset and length of a span in the map; `None` if the file was shorter when it was mapped.
     pub(super) fn place(&self, span: FileSpan) -> Option<(usize, usize)> {
         let (offset, len) = (usize::try_from(span.offset).ok()?, usize::try_from(span.len).ok()?);
-        (offset.checked_add(len)? <= self.0.len()).then_some((offset, len))
+        (offset.checked_add(len)? <= self.map.len()).then_some((offset, len))
     }
 
     /// Makes the pages of a span resident. Fails with `EFAULT` if the file is shorter than its map, and with `EIO` if
@@ -129,12 +140,11 @@ impl Mapped {
     pub(super) fn populate(&self, span: FileSpan) -> io::Result<()> {
         let (offset, len) = self.place(span).ok_or(io::ErrorKind::UnexpectedEof)?;
         fault_point(Step::Read)?;
-        if is_read_exactly() {
-            // Starts to read the whole span: otherwise each page would be read by itself.
-            let _ = self.0.advise_range(Advice::WillNeed, offset, len);
-        }
+        // Starts to read the whole span: otherwise each page would be read by itself.
+        let ahead = if is_read_exactly() { 0 } else { limits::READ_AHEAD_LEN };
+        let _ = self.map.advise_range(Advice::WillNeed, offset, (len + ahead).min(self.map.len() - offset));
         if KernelFeature::PopulateRead.is_available() {
-            retry_transient(|| self.0.advise_range(Advice::PopulateRead, offset, len))
+            retry_transient(|| self.map.advise_range(Advice::PopulateRead, offset, len))
         } else {
             self.touch(offset, len)
         }
@@ -151,7 +161,7 @@ impl Mapped {
             let bytes: Vec<_> = (at..end)
                 .step_by(page)
                 .take(limits::POPULATE_PAGES_MAX)
-                .map(|at| libc::iovec { iov_base: self.0.as_ptr().wrapping_add(at).cast_mut().cast(), iov_len: 1 })
+                .map(|at| libc::iovec { iov_base: self.map.as_ptr().wrapping_add(at).cast_mut().cast(), iov_len: 1 })
                 .collect();
             let count = libc::c_int::try_from(bytes.len()).map_err(io::Error::other)?;
             let copied = retry_transient(|| {
@@ -170,17 +180,21 @@ impl Mapped {
         Ok(())
     }
 
-    /// Whether all pages of a span are in memory. The kernel does not report this for files that the process neither
-    /// owns nor may write; their pages count as resident.
+    /// Whether all pages of a span are in memory for certain.
+    pub(super) fn is_known_resident(&self, span: FileSpan) -> bool {
+        self.tells_residency && self.is_resident(span)
+    }
+
+    /// Whether all pages of a span are in memory, as far as the kernel tells: other pages count as resident.
     pub(super) fn is_resident(&self, span: FileSpan) -> bool {
         const PAGES: usize = 128;
         let (Ok(offset), Ok(len)) = (usize::try_from(span.offset), usize::try_from(span.len)) else { return false };
         let page = rustix::param::page_size();
-        let (first, end) = (offset - offset % page, offset.saturating_add(len).min(self.0.len()));
+        let (first, end) = (offset - offset % page, offset.saturating_add(len).min(self.map.len()));
         (first..end).step_by(PAGES * page).all(|at| {
             let mut pages = [0; PAGES];
             let len = (end - at).min(PAGES * page);
-            let address = self.0.as_ptr().wrapping_add(at).cast_mut().cast();
+            let address = self.map.as_ptr().wrapping_add(at).cast_mut().cast();
             // SAFETY: the range lies inside the map. The kernel writes one byte per page, and `pages` has room for
             // them.
             let failed = unsafe { libc::mincore(address, len, pages.as_mut_ptr()) } != 0;
@@ -193,9 +207,28 @@ impl Mapped {
         if let Some((offset, len)) = self.place(span) {
             // SAFETY: the map is a shared one of a file, so its pages have the content of the file before and after. A
             // range outside the map is an error.
-            let _ = unsafe { self.0.unchecked_advise_range(UncheckedAdvice::DontNeed, offset, len) };
+            let _ = unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, offset, len) };
         }
     }
+}
+
+/// Whether the kernel tells this process which pages of a file are in memory: it does not for files that the process
+/// neither owns nor may write, whose pages it calls resident all. It would call a page behind the end of the file so too.
+fn tells_residency(file: &File) -> bool {
+    let page = rustix::param::page_size();
+    let end = file.metadata().ok().and_then(|metadata| metadata.len().checked_next_multiple_of(page as u64));
+    let Some(behind) = end.and_then(|end| libc::off_t::try_from(end).ok()) else { return false };
+    // SAFETY: the kernel chooses an address that is not in use.
+    let map = unsafe { libc::mmap(ptr::null_mut(), page, libc::PROT_READ, libc::MAP_SHARED, file.as_raw_fd(), behind) };
+    if map == libc::MAP_FAILED {
+        return false;
+    }
+    let mut state = 1;
+    // SAFETY: the range is the map of one page, of which the kernel writes one byte.
+    let failed = unsafe { libc::mincore(map, page, &raw mut state) } != 0;
+    // SAFETY: only this function knows the map, and has no reference into it.
+    unsafe { libc::munmap(map, page) };
+    !failed && state & 1 == 0
 }
 
 #[cfg(test)]
@@ -219,6 +252,20 @@ mod tests {
         map.touch(page, 2 * page).unwrap();
         assert_eq!(map.touch(page, 2 * page + 1).unwrap_err().raw_os_error(), Some(libc::EFAULT));
         assert_eq!(map.touch(0, len).unwrap_err().raw_os_error(), Some(libc::EFAULT));
+    }
+
+    #[test]
+    fn residency_is_known_of_own_files() {
+        let page = rustix::param::page_size() as u64;
+        for len in [1, page - 1, page, 3 * page + 1] {
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(&vec![1; usize::try_from(len).unwrap()]).unwrap();
+            let map = Maps::new(&[None], Budget::new(1)).unwrap().insert(0, &file).unwrap().unwrap();
+            assert!(map.is_known_resident(FileSpan { file_index: 0, offset: 0, len }), "{len}");
+            // Pages behind the new end are in no file.
+            file.set_len(0).unwrap();
+            assert!(!map.is_known_resident(FileSpan { file_index: 0, offset: 0, len }), "{len}");
+        }
     }
 
     #[test]

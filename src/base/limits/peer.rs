@@ -155,7 +155,7 @@ pub const SEND_QUICK: Duration = Duration::from_millis(50);
 pub const SEND_SLOW: Duration = Duration::from_millis(250);
 /// Unsent bytes that the kernel holds for one socket (`TCP_NOTSENT_LOWAT`). Together with the unacknowledged bytes,
 /// which the path bounds, this is the whole cost of a peer that reads slowly or not at all.
-pub const SEND_UNSENT_LEN_MAX: u32 = 128 << 10;
+pub const SEND_UNSENT_LEN_MAX: u32 = 96 << 10;
 /// Length in bytes of the shortest zero-copy send; for a shorter one, pinning pages costs more than copying them.
 pub const ZERO_COPY_LEN_MIN: usize = 32 << 10;
 /// Memory in bytes of the process for an idle torrent of few pieces.
@@ -185,7 +185,7 @@ pub const LOW_WATER_TIME: Duration = Duration::from_millis(1);
 /// instead.
 pub const LOW_WATER_LEN_MIN: u32 = 32 << 10;
 /// Largest low-water mark in bytes.
-pub const LOW_WATER_LEN_MAX: u32 = 512 << 10;
+pub const LOW_WATER_LEN_MAX: u32 = 1 << 20;
 
 const _: () = assert!(REQUESTS_OUT_SLOW <= REQUESTS_OUT_CHOKED && REQUESTS_OUT_CHOKED <= REQUESTS_OUT_START);
 const _: () = assert!(REQUESTS_OUT_START <= REQUESTS_OUT_DEFAULT && REQUESTS_OUT_DEFAULT <= REQUESTS_OUT_MAX);

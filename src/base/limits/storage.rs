@@ -29,6 +29,8 @@ pub const RESIDENT_MAX: Duration = Duration::from_secs(30);
 pub const CACHE_TRUSTED_SHARE: u64 = 4;
 /// Bytes of memory below which the kernel reads no content beyond what is needed.
 pub const READ_AROUND_MEMORY_MIN: u64 = 1 << 30;
+/// Bytes of content that the kernel starts to read beyond what is needed.
+pub const READ_AHEAD_LEN: usize = 2 << 20;
 /// Bytes of read content that stay in the page cache with `--cache drop-behind`: more than peers at the same place
 /// need, and little enough for other programs.
 pub const CACHE_BEHIND_LEN: u64 = 256 << 20;
@@ -113,7 +115,7 @@ pub const RESUME_SAMPLE_LEN: u64 = 256 << 20;
 
 /// Waiting pieces below which a hash worker waits for more: hashing a batch takes much less processor time than hashing
 /// its pieces one by one.
-pub const HASH_GATHER_PIECES: usize = 12;
+pub const HASH_GATHER_PIECES: usize = 16;
 /// Longest time that a hash worker waits for a batch.
 pub const HASH_GATHER: Duration = Duration::from_millis(12);
 /// Threads for file operations that may block: of the session, and again of its web server.

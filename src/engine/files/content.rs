@@ -269,6 +269,15 @@ impl Content {
         due
     }
 
+    /// Whether [`Self::populate`] of a range has nothing to do.
+    pub(in crate::engine) fn is_known_resident(&self, offset: u64, len: u64) -> bool {
+        let is_long = |file_index: usize| self.geometry.file_len(file_index) >= limits::FILE_CHECK_LEN_MIN;
+        let is_there = |offset, len| self.store.is_known_resident(offset, len);
+        self.store.files_in(offset, len).all(is_long)
+            && is_there(offset, len)
+            && self.last_page_behind(offset, len).is_none_or(|(page, page_len)| is_there(page, page_len))
+    }
+
     /// Brings a range of the content into memory, the last page of its file first. May block on the file system.
     pub(in crate::engine) fn populate(
         &self,

@@ -240,6 +240,21 @@ impl ReadinessTable {
             || (age_ms < limits::RESIDENT_MAX.as_millis() && populated_since < self.trusted)
     }
 
+    /// The first extent of a verified block that does not count as resident, and that no task populates or drops.
+    pub(in crate::engine) fn absent_extent(&self, block: BlockRef, now: ResidencyClock) -> Option<u64> {
+        let is_idle = |extent: u64| {
+            let residency = self.extent(extent).map(AtomicResidency::get);
+            residency.is_some_and(|residency| !matches!(residency, Residency::Populating | Residency::Leaving))
+        };
+        let absent = self.extents_of(block).find(|&extent| !self.is_resident(extent, now))?;
+        (self.is_verified(block.piece) && is_idle(absent)).then_some(absent)
+    }
+
+    /// An extent was found in memory. Returns false if a task populates or drops it, or another caller was faster.
+    pub(in crate::engine) fn handle_found(&self, extent: u64, now: ResidencyClock) -> bool {
+        self.extent(extent).is_some_and(|residency| residency.try_set(Residency::since(now)))
+    }
+
     /// The next step for a block. Each task is handed out once.
     pub(in crate::engine) fn poll(&self, block: BlockRef, now: ResidencyClock) -> Readiness {
         match self.poll_verified(block.piece) {

@@ -79,3 +79,24 @@ fn residencies_round_trip_through_integers() {
         assert_eq!(Residency::decode(residency.encode()), residency);
     }
 }
+
+#[test]
+fn an_extent_that_is_found_in_memory_needs_no_task() {
+    let geometry = Geometry::new(3 << 20, [3 << 20]).unwrap();
+    let table = ReadinessTable::new(&geometry, &Bitfield::new(1), 10);
+    let block = geometry.span(0, (1 << 20) - 8192, 16384).unwrap();
+    let now = at(Duration::from_secs(1), 0);
+    assert_eq!(table.absent_extent(block, now), None, "the piece is not verified");
+    table.handle_verified(block.piece);
+    assert_eq!(table.absent_extent(block, now), Some(0));
+    assert!(table.handle_found(0, now));
+    assert_eq!(table.absent_extent(block, now), Some(1));
+    assert_eq!(table.poll(block, now), Readiness::Populate(1));
+    assert_eq!(table.absent_extent(block, now), None, "a task populates it");
+    assert!(!table.handle_found(1, now));
+    table.handle_populated(1, now);
+    assert_eq!((table.absent_extent(block, now), table.poll(block, now)), (None, Readiness::Ready));
+    let later = at(Duration::from_secs(1) + limits::RESIDENT_MAX, 0);
+    assert_eq!(table.absent_extent(block, later), Some(0), "it no longer counts as resident");
+    assert!(table.begin_leave(0) && !table.handle_found(0, later));
+}

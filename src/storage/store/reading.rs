@@ -98,6 +98,14 @@ impl Store {
         })
     }
 
+    /// Whether a range of the content is mapped and in memory for certain. Does not block.
+    pub fn is_known_resident(&self, offset: u64, len: u64) -> bool {
+        self.parts(offset..offset + len).all(|part| {
+            self.is_pad(part.span.file_index)
+                || self.maps.get(part.span.file_index).is_some_and(|map| map.is_known_resident(part.span))
+        })
+    }
+
     fn is_read(&self, part: &Part) -> bool {
         self.packs.get(part.extent).is_some_and(|pack| pack.find(&part.range).is_some())
     }

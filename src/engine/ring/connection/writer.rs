@@ -119,7 +119,7 @@ impl Connection {
             let clock = self.local.shared.page_cache.clock(self.now());
             let mut waits = false;
             for &block in transmit.blocks.iter().filter(|block| !is_verified(block)) {
-                match self.torrent.content.readiness.poll(block, clock) {
+                match self.poll_ready(block, clock) {
                     Readiness::Ready => continue,
                     Readiness::Wait => {}
                     Readiness::Verify(piece) => self.start_verify(piece),
@@ -213,7 +213,7 @@ impl Connection {
         let clock = self.local.shared.page_cache.clock(now);
         self.recheck_residency(clock);
         for &block in self.link.borrow().connection().queued().take(self.local.shared.read_ahead_blocks()) {
-            match self.torrent.content.readiness.poll(block, clock) {
+            match self.poll_ready(block, clock) {
                 Readiness::Ready => continue,
                 Readiness::Wait => {}
                 Readiness::Verify(piece) => self.start_verify(piece),
@@ -225,6 +225,18 @@ impl Connection {
         self.awaits_block.set(awaits_block);
         unservable.dedup();
         unservable.into_iter().for_each(|piece| self.link.borrow_mut().refuse_piece(piece));
+    }
+
+    /// The next step for a block. Extents that are in memory without being known to be so need none.
+    fn poll_ready(self: &Rc<Self>, block: BlockRef, clock: ResidencyClock) -> Readiness {
+        let content = &self.torrent.content;
+        while let Some(extent) = content.readiness.absent_extent(block, clock)
+            && content.is_known_resident(extent * EXTENT_LEN, EXTENT_LEN)
+            && content.readiness.handle_found(extent, clock)
+        {
+            self.count_resident(extent);
+        }
+        content.readiness.poll(block, clock)
     }
 
     /// Checks the residency of the next blocks again, adjacent blocks together: the kernel reclaims pages without
@@ -288,20 +300,29 @@ impl Connection {
                 torrent.content.readiness.handle_unpopulated(extent);
                 return shared.rings.announce_ready();
             }
-            let leaving = shared.page_cache.handle_populated(torrent, extent);
+            connection.count_resident(extent);
             torrent.content.readiness.handle_populated(extent, shared.page_cache.clock(shared.now()));
             shared.rings.announce_ready();
-            let leaving = leaving.and_then(|Extent { torrent, index }| Some((torrent.upgrade()?, index)));
-            if let Some((torrent, extent)) = leaving
-                && torrent.content.readiness.begin_leave(extent)
-            {
+        });
+    }
+
+    /// Counts an extent that came into memory, and drops the one that leaves memory for it.
+    fn count_resident(self: &Rc<Self>, extent: u64) {
+        let shared = &self.local.shared;
+        let leaving = shared.page_cache.handle_populated(&self.torrent, extent);
+        let leaving = leaving.and_then(|Extent { torrent, index }| Some((torrent.upgrade()?, index)));
+        if let Some((torrent, extent)) = leaving
+            && torrent.content.readiness.begin_leave(extent)
+        {
+            let shared = Arc::clone(shared);
+            spawn(async move {
                 let owner = torrent.clone();
                 let drop_range = move || owner.content.store.drop_range(extent * EXTENT_LEN, EXTENT_LEN);
                 let _ = shared.files.run(&torrent.content.file_share, drop_range).await;
                 torrent.content.readiness.handle_left(extent);
                 shared.rings.announce_ready();
-            }
-        });
+            });
+        }
     }
 
     /// Populates an extent that can't be read as a whole piece by piece, so that only the pieces in its unreadable part
