@@ -7,11 +7,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::sha1_batch;
+use crate::base::PieceHash;
+use crate::base::limits::{HASH_BATCH_PIECES, HASH_GATHER};
 use crate::base::lock::lock;
-use crate::base::{PieceHash, limits};
-
-/// Waiting pieces that one worker takes at a time, at most.
-const BATCH_MAX: usize = 16;
 
 /// A piece in memory that is to be hashed.
 pub trait Job: Send + Sized + 'static {
@@ -86,7 +84,7 @@ impl<J: Job> Pool<J> {
             waiting.no_more_soon |= last;
             waiting.jobs.len()
         };
-        if last || waiting == limits::HASH_GATHER_PIECES {
+        if last || waiting == HASH_BATCH_PIECES {
             self.queue.enough.notify_one();
         }
         if self.queue.hire(waiting) {
@@ -110,19 +108,20 @@ impl<J: Job> Queue<J> {
     /// Counts one more worker and returns true if it may start: the first for any job, each further one for every
     /// batch of waiting jobs.
     fn hire(&self, waiting: usize) -> bool {
-        let more = |workers| (workers < self.workers_max && waiting > workers * BATCH_MAX).then_some(workers + 1);
+        let more =
+            |workers| (workers < self.workers_max && waiting > workers * HASH_BATCH_PIECES).then_some(workers + 1);
         self.workers.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
     }
 
     fn work(&self) {
         loop {
             let is_too_few = |waiting: &mut Waiting<J>| {
-                !waiting.no_more_soon && (1..limits::HASH_GATHER_PIECES).contains(&waiting.jobs.len())
+                !waiting.no_more_soon && (1..HASH_BATCH_PIECES).contains(&waiting.jobs.len())
             };
-            let gathered = self.enough.wait_timeout_while(self.lock_waiting(), limits::HASH_GATHER, is_too_few);
+            let gathered = self.enough.wait_timeout_while(self.lock_waiting(), HASH_GATHER, is_too_few);
             let (mut waiting, _) = gathered.unwrap_or_else(PoisonError::into_inner);
             waiting.no_more_soon = false;
-            let len = waiting.jobs.len().min(BATCH_MAX);
+            let len = waiting.jobs.len().min(HASH_BATCH_PIECES);
             if len == 0 {
                 // Under the lock, so that a job pushed after this may start a worker.
                 self.workers.fetch_sub(1, Ordering::AcqRel);
@@ -203,9 +202,9 @@ mod tests {
         let ((reached, is_reached), (open, gate)) = (mpsc::channel(), mpsc::channel());
         pool.submit(Gated(Some((reached, gate)), batches.clone()), true);
         is_reached.recv().unwrap();
-        (0..BATCH_MAX + 1).for_each(|_| pool.submit(Gated(None, batches.clone()), false));
+        (0..HASH_BATCH_PIECES + 1).for_each(|_| pool.submit(Gated(None, batches.clone()), false));
         open.send(()).unwrap();
         drop(batches);
-        assert_eq!(batch_lens.iter().collect::<Vec<_>>(), [1, BATCH_MAX, 1]);
+        assert_eq!(batch_lens.iter().collect::<Vec<_>>(), [1, HASH_BATCH_PIECES, 1]);
     }
 }

@@ -113,9 +113,9 @@ pub const RESUME_SAMPLES_MAX: usize = 64;
 /// Bytes of the pieces that are hashed before a resume record is trusted.
 pub const RESUME_SAMPLE_LEN: u64 = 256 << 20;
 
-/// Waiting pieces below which a hash worker waits for more: hashing a batch takes much less processor time than hashing
-/// its pieces one by one.
-pub const HASH_GATHER_PIECES: usize = 16;
+/// Pieces that a hash worker takes at a time, and below which it waits for more: hashing a batch takes much less processor
+/// time than hashing its pieces one by one.
+pub const HASH_BATCH_PIECES: usize = 16;
 /// Longest time that a hash worker waits for a batch.
 pub const HASH_GATHER: Duration = Duration::from_millis(12);
 /// Threads for file operations that may block: of the session, and again of its web server.
