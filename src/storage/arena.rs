@@ -227,23 +227,40 @@ pub struct BufferSpan {
     len: u32,
 }
 
-impl BufferSpan {
+/// Parts of complete pieces, in the order in which the kernel reads them.
+#[derive(Debug)]
+pub struct BufferSpans(Vec<BufferSpan>);
+
+impl BufferSpans {
     /// Length in bytes.
     pub fn len(&self) -> u32 {
-        self.len
+        self.0.iter().fold(0, |len: u32, span| len.saturating_add(span.len))
     }
 
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
+    }
+
+    /// Appends the spans of `behind`.
+    pub fn append(&mut self, behind: Self) {
+        self.0.extend(behind.0);
     }
 }
 
-// SAFETY: the buffer was complete, so nothing writes to it before `clear`, which fails while this span shares the
-// buffer. The map lives as long as the buffer.
-unsafe impl Gather for BufferSpan {
+impl From<BufferSpan> for BufferSpans {
+    fn from(span: BufferSpan) -> Self {
+        Self(vec![span])
+    }
+}
+
+// SAFETY: the buffers were complete, so nothing writes to one before `clear`, which fails while a span shares it. The
+// map lives as long as its buffers.
+unsafe impl Gather for BufferSpans {
     fn gather(&self, out: &mut Vec<libc::iovec>) {
-        let start = self.buffer.memory.as_mut_ptr().wrapping_add(self.buffer.start + self.offset as usize);
-        out.push(libc::iovec { iov_base: start.cast(), iov_len: self.len as usize });
+        out.extend(self.0.iter().map(|BufferSpan { buffer, offset, len }| {
+            let start = buffer.memory.as_mut_ptr().wrapping_add(buffer.start + *offset as usize);
+            libc::iovec { iov_base: start.cast(), iov_len: *len as usize }
+        }));
     }
 }
 

@@ -24,7 +24,7 @@ mod target;
 mod verified_files;
 mod window;
 
-pub use arena::{BlockLease, BufferSpan, Landed, PieceBuffer, piece_buffers};
+pub use arena::{BlockLease, BufferSpan, BufferSpans, Landed, PieceBuffer, piece_buffers};
 pub use error::{Action, StorageError};
 pub use kernel::KernelFeature;
 pub use layout::{FileState, Layout, Presence};

@@ -78,7 +78,7 @@ impl Order {
         let mut missing: Vec<_> = pieces.missing().collect();
         let sequential = self.is_sequential();
         if !sequential {
-            rng.shuffle(&mut missing);
+            missing = shuffled_in_runs(&missing, pieces.run_pieces(), rng);
         }
         if !sequential && pieces.have_count() >= limits::RANDOM_FIRST_PIECES {
             missing = sorted_by_availability(&missing, availability);
@@ -93,6 +93,13 @@ impl Order {
         self.reopened.store(reopened, Ordering::Release);
         self.version.store(version, Ordering::Release);
     }
+}
+
+/// Shuffles pieces, which are in order, but keeps those of a run of `run_pieces` adjacent ones together and in order.
+fn shuffled_in_runs(pieces: &[PieceIndex], run_pieces: u32, rng: &mut Rng) -> Vec<PieceIndex> {
+    let mut runs: Vec<_> = pieces.chunk_by(|a, b| a.get() / run_pieces == b.get() / run_pieces).collect();
+    rng.shuffle(&mut runs);
+    runs.concat()
 }
 
 /// A counting sort: equals stay in their order.
@@ -163,6 +170,28 @@ mod tests {
         let first = made(1);
         assert_ne!(first, made(2));
         assert!(first.iter().take(50).any(|&index| index < 50), "common pieces among the first");
+    }
+
+    #[test]
+    fn short_pieces_follow_their_neighbours() {
+        // Runs of four pieces. The last piece of the second run is more common than the others, and comes last.
+        let piece_len = limits::WRITE_RUN_LEN / 4;
+        let geometry = Arc::new(Geometry::new(piece_len, [u64::from(piece_len) * 400]).unwrap());
+        let availability = Availability::new(400);
+        availability.add(geometry.piece(7).unwrap());
+        let mut have = Bitfield::new(400);
+        geometry.pieces().filter(|piece| piece.get() >= 320).for_each(|piece| _ = have.insert(piece));
+        let pieces = Pieces::<NoMemory>::new(geometry, &have, None, Vec::new());
+        let order = Order::new();
+        let made = |seed| {
+            order.rebuild(&pieces, &availability, &mut Rng::with_seed(seed));
+            order.snapshot().pieces.to_vec()
+        };
+        let first = made(1);
+        let follows = |pair: &&[u32]| pair[1] == pair[0] + 1;
+        let adjacent = first.windows(2).filter(follows).filter(|pair| pair[1] % 4 > 0).count();
+        assert_eq!((first.len(), first.last(), adjacent), (320, Some(&7), 320 / 4 * 3 - 1));
+        assert_ne!(first, made(2));
     }
 
     #[test]

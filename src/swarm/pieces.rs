@@ -14,6 +14,7 @@ use super::open_piece::BufferPool;
 pub use super::open_piece::{HashOutcome, OpenPiece, PieceMemory, Verdict};
 use super::piece_state::{AtomicPieceState, PieceState};
 use super::selection::Selection;
+use crate::base::geometry::BLOCK_LEN;
 use crate::base::lock::lock;
 use crate::base::{Bitfield, Geometry, PieceIndex, Time, limits};
 
@@ -212,6 +213,11 @@ impl<S: PieceMemory> Pieces<S> {
     /// it.
     pub(super) fn was_lost(&self, piece: PieceIndex) -> bool {
         lock(&self.losses.pieces).contains(&piece.get())
+    }
+
+    /// The number of adjacent pieces that are requested together, so that one write stores them.
+    pub(super) fn run_pieces(&self) -> u32 {
+        (limits::WRITE_RUN_LEN / self.geometry.piece_len().max(BLOCK_LEN)).max(1)
     }
 
     /// Pieces that no connection has opened.

@@ -53,6 +53,9 @@ pub const ARENA_LEN_MIN: u64 = 64 << 10;
 pub const ARENA_LEN_DEFAULT: u64 = 256 << 20;
 /// Divisor of the memory that bounds the piece arena without `--arena`.
 pub const ARENA_MEMORY_SHARE: u64 = 4;
+/// Length in bytes of the longest write that stores several pieces. Shorter pieces are requested in runs of adjacent
+/// ones of about this length.
+pub const WRITE_RUN_LEN: u32 = 256 << 10;
 /// Open pieces of one torrent, however small they are.
 pub const OPEN_PIECES_MAX: u32 = 4096;
 /// Divisor of the maps that the kernel grants a process (`vm.max_map_count`): this part may be maps of served files.

@@ -88,10 +88,10 @@ pub(in crate::engine) async fn run(index: usize, shared: Arc<Shared>, listener: 
     spawn({
         let ring = ring.clone();
         async move {
-            while let Some(pieces) = verified.recv().await {
-                for piece in pieces {
-                    ring.handle_proven(&piece.proven);
-                    spawn(write(ring.shared().clone(), piece));
+            while let Some(runs) = verified.recv().await {
+                for run in runs {
+                    ring.handle_proven(&run.proven);
+                    spawn(write(ring.shared().clone(), run));
                     no_op().await;
                 }
             }

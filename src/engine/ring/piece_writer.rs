@@ -10,15 +10,16 @@ use crate::engine::torrent::Torrent;
 use crate::io::{SharedFile, spawn};
 use crate::storage::{Action, StorageError, WritePath, WriteStep};
 
-/// Writes a verified piece to its files, then announces it.
+/// Writes verified pieces to their files, then announces them.
 pub(in crate::engine) async fn write(shared: Arc<Shared>, verified: Verified) {
-    let Verified { torrent, open, steps, .. } = verified;
+    let Verified { torrent, pieces, steps, .. } = verified;
     for step in steps {
         if let Err(error) = write_step(&shared, &torrent, step).await {
             return shared.handle_fault(&torrent, error);
         }
     }
-    torrent.handle_written(&open);
+    pieces.iter().for_each(|open| torrent.handle_written(open));
+    drop(pieces);
     shared.rings.spread_news();
     if torrent.swarm.pieces.is_complete() {
         shared.control.wake(&torrent);

@@ -30,14 +30,32 @@ pub(in crate::engine) struct Received {
     pub(in crate::engine) ring_index: usize,
 }
 
-/// A verified piece, with the writes that store it.
+/// A verified piece, or a run of short ones that one write stores, with the writes.
 #[derive(Debug)]
 pub(in crate::engine) struct Verified {
     pub(in crate::engine) torrent: Arc<Torrent>,
-    pub(in crate::engine) open: Arc<Piece>,
+    /// Adjacent pieces, in order.
+    pub(in crate::engine) pieces: Vec<Arc<Piece>>,
     pub(in crate::engine) steps: Vec<WriteStep>,
-    /// The senders that were not proven before this piece.
+    /// The senders that were not proven before these pieces.
     pub(in crate::engine) proven: Vec<Arc<PeerShared>>,
+}
+
+impl Verified {
+    /// Whether the whole of `next`, which is one write, continues the last write.
+    fn is_continued_by(&self, next: &Self) -> bool {
+        Arc::ptr_eq(&self.torrent, &next.torrent)
+            && matches!((&self.steps[..], &next.steps[..]), ([.., last], [first]) if last.is_continued_by(first))
+    }
+
+    /// Makes one write of the last one and that of `next`, for which [`Self::is_continued_by`] holds.
+    fn append(&mut self, next: Self) {
+        self.pieces.extend(next.pieces);
+        self.proven.extend(next.proven);
+        if let Some(last) = self.steps.last_mut() {
+            next.steps.into_iter().for_each(|step| last.source.append(step.source));
+        }
+    }
 }
 
 impl Job for Received {
@@ -47,11 +65,16 @@ impl Job for Received {
 
     /// Sends one message, and so causes at most one wake, for each ring.
     fn finish_batch(jobs: impl Iterator<Item = (Self, PieceHash)>) {
+        let mut jobs: Vec<_> = jobs.collect();
+        jobs.sort_by_key(|(job, _)| (job.ring_index, job.torrent.number, job.open.piece()));
         let mut by_ring: BTreeMap<usize, (Arc<dyn VerifiedSink>, Vec<Verified>)> = BTreeMap::new();
         for (job, hash) in jobs {
             let (ring_index, sink) = (job.ring_index, job.sink.clone());
-            if let Some(verified) = job.finish(hash) {
-                by_ring.entry(ring_index).or_insert_with(|| (sink, Vec::new())).1.push(verified);
+            let Some(verified) = job.finish(hash) else { continue };
+            let (_, runs) = by_ring.entry(ring_index).or_insert_with(|| (sink, Vec::new()));
+            match runs.last_mut().filter(|last| last.is_continued_by(&verified)) {
+                Some(last) => last.append(verified),
+                None => runs.push(verified),
             }
         }
         for (ring_index, (sink, verified)) in by_ring {
@@ -83,7 +106,7 @@ impl Received {
             }
         });
         match opened {
-            Ok(steps) => Some(Verified { torrent, open, steps, proven }),
+            Ok(steps) => Some(Verified { torrent, pieces: vec![open], steps, proven }),
             Err(error) => {
                 sink.handle_fault(&torrent, error);
                 None

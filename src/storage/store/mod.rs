@@ -14,7 +14,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::arena::{BufferSpan, PieceBuffer};
+use super::arena::{BufferSpans, PieceBuffer};
 use super::error::{Action, StorageError};
 use super::layout::Layout;
 use super::mapping::{Maps, maps_budget};
@@ -41,7 +41,7 @@ pub enum WritePath {
     Direct,
 }
 
-/// A write of the part of a verified piece that lies in one file.
+/// A write of the part of a verified piece that lies in one file, or of such parts of adjacent pieces.
 #[derive(Debug)]
 pub struct WriteStep {
     pub file_index: usize,
@@ -49,7 +49,16 @@ pub struct WriteStep {
     pub path: WritePath,
     /// Offset in the file, in bytes.
     pub offset: u64,
-    pub source: BufferSpan,
+    pub source: BufferSpans,
+}
+
+impl WriteStep {
+    /// Whether `next` continues this write, and both are at most [`limits::WRITE_RUN_LEN`] long.
+    pub fn is_continued_by(&self, next: &Self) -> bool {
+        (self.file_index, self.path) == (next.file_index, next.path)
+            && self.offset.checked_add(self.source.len().into()) == Some(next.offset)
+            && self.source.len().saturating_add(next.source.len()) <= limits::WRITE_RUN_LEN
+    }
 }
 
 /// The content of one torrent on disk.
@@ -278,6 +287,7 @@ impl Store {
                 let source = buffer.span(at, len).ok_or_else(incomplete)?;
                 let aligned = [span.offset, span.len, u64::from(at)].iter().all(|n| n.is_multiple_of(DIRECT_ALIGN));
                 let path = if aligned && buffer.is_aligned(DIRECT_ALIGN) { path } else { WritePath::Buffered };
+                let source = BufferSpans::from(source);
                 steps.push(WriteStep { file_index: span.file_index, path, offset: span.offset, source });
             }
             at = at.saturating_add(len);

@@ -1,6 +1,6 @@
 use super::*;
 use crate::io::write_all_at_blocking;
-use crate::storage::{Landed, Presence, piece_buffers};
+use crate::storage::{Landed, PieceBuffer, Presence, piece_buffers};
 
 fn store(folder: &std::path::Path, lens: &[u64], pads: &[bool]) -> Store {
     let files = (0..lens.len()).map(|i| vec![b"t".to_vec(), format!("f{i}").into_bytes()]);
@@ -43,6 +43,54 @@ fn write_and_read_back(path: WritePath) {
     store.read_piece(piece, &mut [0; 1000], |part| back.extend_from_slice(part), &|_| ()).unwrap();
     assert!(back == bytes);
     assert!(!folder.path().join("t/f2").exists(), "pad files are not created");
+}
+
+/// Returns a complete buffer of `len` bytes `fill`.
+fn filled(mut buffer: PieceBuffer, len: u32, fill: u8) -> PieceBuffer {
+    assert!(buffer.clear(len));
+    let blocks = vec![fill; len as usize];
+    blocks.chunks(16_384).enumerate().for_each(|(i, block)| _ = buffer.land(i, block));
+    buffer
+}
+
+#[test]
+fn writes_of_adjacent_pieces_become_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path(), &[130_000, 30_000], &[false, false]);
+    store.create_files().unwrap();
+    let buffers = piece_buffers(40_000, 4).unwrap();
+    let buffers: Vec<_> = (1..).zip(buffers).map(|(fill, buffer)| filled(buffer, 40_000, fill)).collect();
+    let pieces: Vec<_> = store.geometry.pieces().collect();
+    let steps = |at: usize| store.write_steps(pieces[at], &buffers[at], WritePath::Buffered).unwrap();
+    let mut steps: Vec<_> = (0..4).flat_map(steps).collect();
+    // The last piece lies in both files.
+    let continues: Vec<_> = steps.windows(2).map(|pair| pair[0].is_continued_by(&pair[1])).collect();
+    assert_eq!(continues, [true, true, true, false]);
+    assert!(!steps[0].is_continued_by(&steps[2]) && !steps[1].is_continued_by(&steps[0]));
+    let rest = steps.split_off(1);
+    let mut whole = steps.pop().unwrap();
+    rest.into_iter().take(3).for_each(|step| whole.source.append(step.source));
+    assert_eq!(whole.source.len(), 130_000);
+    let (file, _) = store.writable(0, WritePath::Buffered).unwrap();
+    write_all_at_blocking(&file, &whole.source, whole.offset).unwrap();
+    let written = std::fs::read(folder.path().join("t/f0")).unwrap();
+    assert!(written.iter().enumerate().all(|(i, &byte)| usize::from(byte) == i / 40_000 + 1));
+}
+
+#[test]
+fn a_long_write_is_not_continued() {
+    let folder = tempfile::tempdir().unwrap();
+    let layout = Layout::open(folder.path(), [vec![b"t".to_vec()]]).unwrap();
+    let len = limits::WRITE_RUN_LEN / 2 + 4096;
+    let geometry = Geometry::new(len, [u64::from(len) * 2]).unwrap();
+    let store = Store::new(layout, geometry, [false].into()).unwrap();
+    let steps = store
+        .geometry
+        .pieces()
+        .zip(piece_buffers(len, 2).unwrap())
+        .flat_map(|(piece, buffer)| store.write_steps(piece, &filled(buffer, len, 1), WritePath::Direct).unwrap());
+    let steps: Vec<_> = steps.collect();
+    assert!(!steps[0].is_continued_by(&steps[1]));
 }
 
 #[test]
