@@ -58,6 +58,7 @@ impl Download {
             listen_port: None,
             peer_ip: None,
             metadata: None,
+            streams: None,
         };
         let shared = Arc::new(PeerShared::new(1, ([127, 0, 0, 1], 6881).into()));
         let now = Duration::from_secs(1);

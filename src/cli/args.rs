@@ -418,6 +418,10 @@ pub struct EngineArgs {
     /// Number of ring threads, 1 to 8 [default: one per core]
     #[arg(long, value_name = "N", help_heading = TUNING, hide_short_help = true)]
     pub rings: Option<usize>,
+    /// Number of connections to one peer that runs bt-fast too, each on another ring thread; auto opens further ones while
+    /// a ring thread is busy, at most 4 in all
+    #[arg(long, value_name = "N|auto", default_value = "auto", help_heading = TUNING, hide_short_help = true)]
+    pub streams: String,
     /// Memory for pieces that are being received or sent [default: 256M, less on a machine with less than 1G]
     #[arg(long, value_name = "SIZE", help_heading = TUNING, hide_short_help = true)]
     pub arena: Option<String>,

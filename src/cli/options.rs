@@ -17,7 +17,7 @@ use crate::base::limits;
 use crate::base::units::{Bytes, parse_duration, parse_size};
 use crate::codec::metainfo::MetainfoLimits;
 use crate::codec::url::{TRACKER_SCHEMES, WEB_SCHEMES, usable, without_credentials};
-use crate::engine::{CacheMode, RateLimits, WriteMode, arena_len_default};
+use crate::engine::{CacheMode, RateLimits, StreamLimit, StreamOpening, WriteMode, arena_len_default};
 use crate::hash::Kernel;
 use crate::io::{ChosenDriver, Device, Driver, DriverChoice, ZeroCopyMode, raise_descriptor_limit};
 use crate::swarm::choker::Slots;
@@ -154,6 +154,7 @@ pub struct EngineOptions {
     pub io: ChosenDriver,
     /// The number of ring threads, 1 to [`limits::RINGS_MAX`].
     pub rings: usize,
+    pub streams: StreamLimit,
     /// Bytes of the piece arena as requested. The engine raises it to two pieces of the torrent.
     pub arena_len: u64,
     pub slots: Slots,
@@ -290,6 +291,7 @@ fn engine_for_metadata(args: &LimitArgs) -> EngineOptions {
     EngineOptions {
         io: ChosenDriver { driver: Driver::Plain, refusal: None },
         rings: 1,
+        streams: StreamLimit::NONE,
         arena_len: limits::ARENA_LEN_MIN,
         slots: Slots::Auto,
         metainfo: metainfo_limits(args),
@@ -331,6 +333,7 @@ fn resolve_engine(args: &EngineArgs) -> Result<EngineOptions, Failure> {
     Ok(EngineOptions {
         io: driver_choice(args.io).choose(rings)?,
         rings,
+        streams: stream_limit(&args.streams, rings)?,
         arena_len: arena_len(args.arena.as_deref())?,
         slots,
         metainfo: metainfo_limits(&args.limits),
@@ -383,6 +386,21 @@ fn ring_count(rings: Option<usize>) -> Result<usize, Failure> {
         None => Ok(std::thread::available_parallelism().map_or(1, usize::from).min(limits::RINGS_MAX)),
         Some(count) if (1..=limits::RINGS_MAX).contains(&count) => Ok(count),
         Some(count) => Err(usage(format_args!("--rings: {count}: give 1 to {}", limits::RINGS_MAX))),
+    }
+}
+
+/// Each connection to a peer is on another ring.
+fn stream_limit(text: &str, rings: usize) -> Result<StreamLimit, Failure> {
+    let limit = |max: usize, opening| StreamLimit { max: u8::try_from(max.min(rings)).unwrap_or(u8::MAX), opening };
+    if text == "auto" {
+        return Ok(limit(limits::STREAMS_AUTO_MAX, StreamOpening::WhenBusy));
+    }
+    match text.parse() {
+        Ok(max @ 1..=limits::RINGS_MAX) => Ok(limit(max, StreamOpening::AtOnce)),
+        _ => {
+            let (most, shown) = (limits::RINGS_MAX, printable(text.as_bytes()));
+            Err(usage(format_args!("--streams: '{shown}': give 1 to {most}, or 'auto'")))
+        }
     }
 }
 

@@ -24,6 +24,7 @@ pub(super) fn config(
         identity: Identity::generate(&mut Rng::new()),
         listen: network.listen.map_or(Listen::FirstFree, Listen::At),
         ring_count: engine.rings,
+        streams: engine.streams,
         arena_len: engine.arena_len,
         slots: engine.slots,
         connections_max: network.connections_max.unwrap_or(connections_max),

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use super::bencode::{self, BencodeError, Document, Node, Value};
 use super::tracker_http::{ip_from_bytes, ip_to_bytes};
-use crate::base::limits;
+use crate::base::{PeerId, limits};
 
 /// The id of the extension handshake inside an extended message.
 pub const EXTENSION_HANDSHAKE_ID: u8 = 0;
@@ -18,6 +18,41 @@ pub enum ExtensionError {
     Bencode(#[from] BencodeError),
     #[error("extension handshake: {0}, expected a dictionary")]
     NotDictionary(bencode::Kind),
+}
+
+/// The connections that one side agrees to have with the same peer (`bf_streams`, an extension of bt-fast).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Streams {
+    /// `max`: the most connections, the first one included; at least 2.
+    pub max: u8,
+    /// `id`: the peer id with which the receiver may open a further connection. Only the side that accepted the first
+    /// connection sends it.
+    pub id: Option<PeerId>,
+    /// `more`: the sender would like to have a further connection.
+    pub wants_more: bool,
+}
+
+impl Streams {
+    fn encode(&self) -> Value {
+        let mut entries = vec![("max", Value::from(u32::from(self.max)))];
+        entries.extend(self.id.map(|id| ("id", Value::Bytes(id.0.to_vec()))));
+        entries.extend(self.wants_more.then(|| ("more", Value::from(1u32))));
+        Value::dictionary(entries)
+    }
+
+    /// Returns `None` if the sender agrees to no further connection.
+    fn decode(node: Node<'_, '_>) -> Option<Self> {
+        let mut streams = Self::default();
+        for (key, value) in node.entries() {
+            match key {
+                b"max" => streams.max = value.as_i64().map_or(0, |n| u8::try_from(n.max(0)).unwrap_or(u8::MAX)),
+                b"id" => streams.id = value.as_bytes().and_then(|id| id.try_into().ok()).map(PeerId),
+                b"more" => streams.wants_more = value.as_i64().is_some_and(|n| n != 0),
+                _ => {}
+            }
+        }
+        (streams.max > 1).then_some(streams)
+    }
 }
 
 /// The extension handshake of one side. Every field is optional; an absent one is `None` or empty.
@@ -38,6 +73,8 @@ pub struct ExtensionHandshake {
     pub messages: Vec<(Vec<u8>, u8)>,
     /// `yourip`: the address of the receiver as the sender sees it.
     pub your_ip: Option<IpAddr>,
+    /// `bf_streams`: further connections of the same two peers.
+    pub streams: Option<Streams>,
 }
 
 impl ExtensionHandshake {
@@ -51,6 +88,7 @@ impl ExtensionHandshake {
         entries.extend(self.listen_port.map(|port| ("p", u32::from(port).into())));
         entries.extend(self.metadata_len.map(|len| ("metadata_size", len.into())));
         entries.extend(self.your_ip.map(|ip| ("yourip", Value::Bytes(ip_to_bytes(ip)))));
+        entries.extend(self.streams.map(|streams| ("bf_streams", streams.encode())));
         Value::dictionary(entries).encode()
     }
 
@@ -77,6 +115,7 @@ impl ExtensionHandshake {
                 b"upload_only" => handshake.upload_only = value.as_i64().map(|n| n != 0),
                 b"p" => handshake.listen_port = number(value).filter(|&port| port != 0),
                 b"metadata_size" => handshake.metadata_len = number(value).filter(is_metadata_len),
+                b"bf_streams" => handshake.streams = Streams::decode(value),
                 b"yourip" => handshake.your_ip = value.as_bytes().and_then(ip_from_bytes),
                 _ => {}
             }
@@ -125,6 +164,7 @@ mod tests {
             metadata_len: Some(12_345),
             messages: vec![(b"lt_donthave".to_vec(), 7), (b"ut_metadata".to_vec(), 3)],
             your_ip: Some("10.1.2.3".parse().unwrap()),
+            streams: Some(Streams { max: 2, id: Some(PeerId([9; 20])), wants_more: true }),
         };
         assert_eq!(decode(&handshake.encode()), handshake);
         let v6 = ExtensionHandshake { your_ip: Some("2001:db8::1".parse().unwrap()), ..Default::default() };
@@ -148,6 +188,11 @@ mod tests {
         for (text, expected) in [("-1", 0), ("2147483648", 1 << 31), ("99999999999", u32::MAX)] {
             assert_eq!(decode(format!("d4:reqqi{text}ee").as_bytes()).requests_max, Some(expected));
         }
+        for streams in ["i3e", "de", "d3:maxi1ee", "d3:maxi-5ee", "d2:id20:aaaaaaaaaaaaaaaaaaaae"] {
+            assert_eq!(decode(format!("d10:bf_streams{streams}e").as_bytes()).streams, None);
+        }
+        let streams = decode(b"d10:bf_streamsd2:id3:abc3:maxi999e4:more0:ee").streams;
+        assert_eq!(streams, Some(Streams { max: 255, id: None, wants_more: false }));
         for text in ["-1", "0", "1099511627776", "67108865", "4294967297"] {
             assert_eq!(decode(format!("d13:metadata_sizei{text}ee").as_bytes()).metadata_len, None);
         }
@@ -196,7 +241,8 @@ mod tests {
             ]
         };
         let names = prop::collection::btree_map(prop::collection::vec(any::<u8>(), 0..70), value(), 0..5);
-        let keys = prop::sample::select(vec!["v", "reqq", "upload_only", "p", "metadata_size", "yourip", "x"]);
+        let keys =
+            prop::sample::select(vec!["v", "reqq", "upload_only", "p", "metadata_size", "yourip", "bf_streams", "x"]);
         let entries = prop::collection::vec((keys, value()), 0..8);
         (names, entries).prop_map(|(names, entries)| {
             Value::dictionary(entries.into_iter().chain([("m", Value::Dictionary(names))])).encode()

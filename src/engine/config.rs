@@ -27,6 +27,7 @@ pub struct Config {
     pub listen: Listen,
     /// Ring threads, at least 1.
     pub ring_count: usize,
+    pub streams: StreamLimit,
     /// Bytes of piece memory. The arena holds at least two pieces even if this is less.
     pub arena_len: u64,
     pub slots: Slots,
@@ -73,6 +74,27 @@ impl Config {
     pub fn egress(&self) -> Egress {
         Egress { device: self.device, local: self.listen.local_address().map(|address| address.ip()) }
     }
+}
+
+/// The connections that we agree to have with one peer of ours (`bf_streams`), each on another ring thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamLimit {
+    /// The first connection included, so at least 1.
+    pub max: u8,
+    pub opening: StreamOpening,
+}
+
+/// When further connections to a peer are opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamOpening {
+    /// While a ring thread has no processor time left, and the peer's connection carries much.
+    WhenBusy,
+    AtOnce,
+}
+
+impl StreamLimit {
+    /// One connection for each peer.
+    pub const NONE: Self = Self { max: 1, opening: StreamOpening::WhenBusy };
 }
 
 /// Rate limits in bytes/s; `None` is unlimited.

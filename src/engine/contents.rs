@@ -291,6 +291,7 @@ impl Contents {
             identity: Identity::generate(&mut crate::base::Rng::new()),
             listen: Listen::FirstFree,
             ring_count: 1,
+            streams: crate::engine::config::StreamLimit::NONE,
             arena_len: 0,
             slots: crate::swarm::choker::Slots::Auto,
             connections_max: 1,

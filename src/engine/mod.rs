@@ -30,7 +30,7 @@ pub mod trackers;
 pub use crate::storage::arena_len_default;
 pub use crate::swarm::{Holding, HostCounts, Sighting};
 pub use changes::{Change, ChangeSender, Changes, Channels, Made, change_channel};
-pub use config::{CacheMode, Config, Identity, Provenance, RateLimits, Source};
+pub use config::{CacheMode, Config, Identity, Provenance, RateLimits, Source, StreamLimit, StreamOpening};
 pub use contents::{CompletedHost, Contents};
 pub use files::content::{LossReports, Timeliness};
 pub use files::presence::{FilePresence, file_presence};

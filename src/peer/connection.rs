@@ -17,8 +17,8 @@ use super::metadata::{METADATA_ID, MetadataOut};
 use super::requests::{Outstanding, RequestsIn, RequestsOut};
 use super::setup::Setup;
 use super::transmit::Transmit;
-use crate::base::{Bitfield, BlockRef, Geometry, InfoHash, PieceIndex, Time, TimerTable, limits};
-use crate::codec::extension::{EXTENSION_HANDSHAKE_ID, ExtensionHandshake};
+use crate::base::{Bitfield, BlockRef, Geometry, InfoHash, PeerId, PieceIndex, Time, TimerTable, limits};
+use crate::codec::extension::{EXTENSION_HANDSHAKE_ID, ExtensionHandshake, Streams};
 use crate::codec::message::Message;
 use crate::codec::metadata::METADATA_EXTENSION;
 
@@ -37,6 +37,8 @@ pub struct Connection {
     allowed_out: AllowedOut,
     allowed_in: AllowedIn,
     metadata: Option<MetadataOut>,
+    /// The connections that we agree to have with the peer, as it was told.
+    streams: Option<Streams>,
     control: ControlQueue,
     activity: Activity,
     abuse: Abuse,
@@ -76,6 +78,7 @@ struct PeerInfo {
     upload_only: bool,
     client: Option<Vec<u8>>,
     sees_us: Option<IpAddr>,
+    streams: Option<Streams>,
 }
 
 /// When each kind of activity last happened.
@@ -137,6 +140,7 @@ impl Connection {
             allowed_out: AllowedOut::default(),
             allowed_in: AllowedIn::default(),
             metadata: setup.metadata.and_then(|info| MetadataOut::new(info, now)),
+            streams: setup.streams.filter(|_| setup.extension),
             control: ControlQueue::default(),
             activity: Activity { received: now, message: now, sent: now, choked: now },
             abuse: Abuse::default(),
@@ -151,10 +155,39 @@ impl Connection {
                 your_ip: setup.peer_ip,
                 metadata_len: connection.metadata.as_ref().map(MetadataOut::info_len),
                 messages: connection.metadata.iter().map(|_| (METADATA_EXTENSION.to_vec(), METADATA_ID)).collect(),
+                streams: connection.streams,
             };
             connection.control.push(&Message::Extended { id: EXTENSION_HANDSHAKE_ID, payload: &handshake.encode() });
         }
         connection
+    }
+
+    /// The connections that both sides agree to have; at least 2. `None`: no more than this one.
+    pub fn streams_max(&self) -> Option<usize> {
+        let (own, peer) = (self.streams?, self.peer.streams?);
+        Some(own.max.min(peer.max).into())
+    }
+
+    /// The peer id with which a further connection to the peer may be opened, once the peer has told it.
+    pub fn stream_id(&self) -> Option<PeerId> {
+        self.peer.streams?.id
+    }
+
+    /// The peer would like to have a further connection.
+    pub fn peer_wants_stream(&self) -> bool {
+        self.peer.streams.is_some_and(|streams| streams.wants_more)
+    }
+
+    /// Tells the peer that we would like to have a further connection, once, if both sides agree to have some.
+    pub fn want_stream(&mut self) {
+        if self.streams_max().is_some()
+            && let Some(streams) = &mut self.streams
+            && !std::mem::replace(&mut streams.wants_more, true)
+        {
+            // BEP 10: the handshake may be repeated, and keys that it omits keep their values.
+            let handshake = ExtensionHandshake { streams: Some(*streams), ..ExtensionHandshake::default() };
+            self.control.push(&Message::Extended { id: EXTENSION_HANDSHAKE_ID, payload: &handshake.encode() });
+        }
     }
 
     pub fn am_choking(&self) -> bool {

@@ -27,6 +27,7 @@ fn setup(fast: bool, have: InitialHave) -> Setup {
         listen_port: None,
         peer_ip: None,
         metadata: None,
+        streams: None,
     }
 }
 

@@ -33,6 +33,39 @@ fn late_have_all_and_have_none_are_accepted_as_additions() {
     }
 }
 
+/// Messages that leave now, without their lengths.
+fn control(connection: &mut Connection) -> Vec<u8> {
+    let mut transmit = Transmit::default();
+    connection.poll_transmit(START, &mut transmit, |_| true);
+    transmit.control
+}
+
+#[test]
+fn a_further_connection_needs_the_agreement_of_both() {
+    let offer = Streams { max: 3, id: Some(PeerId([7; 20])), wants_more: false };
+    let setup = setup(true, InitialHave::None);
+    let mut connection = Connection::new(Setup { extension: true, streams: Some(offer), ..setup }, START);
+    let told = |bytes: &[u8]| {
+        let at = bytes.windows(2).position(|pair| pair == [20, 0]).map(|at| at + 2);
+        at.and_then(|at| ExtensionHandshake::decode(&bytes[at..]).unwrap().streams)
+    };
+    assert_eq!(told(&control(&mut connection)), Some(offer));
+    connection.want_stream();
+    assert_eq!((connection.streams_max(), control(&mut connection)), (None, vec![]), "the peer agrees to none");
+    let take = |connection: &mut Connection, payload: &[u8]| {
+        connection.handle_message(START, &Message::Extended { id: 0, payload }).unwrap();
+        (connection.streams_max(), connection.peer_wants_stream())
+    };
+    assert_eq!(take(&mut connection, b"d10:bf_streamsd3:maxi2eee"), (Some(2), false));
+    connection.want_stream();
+    assert_eq!(told(&control(&mut connection)), Some(Streams { wants_more: true, ..offer }));
+    connection.want_stream();
+    assert!(control(&mut connection).is_empty(), "told once");
+    let id = b"d10:bf_streamsd2:id20:bbbbbbbbbbbbbbbbbbbb3:maxi9e4:morei1eee";
+    assert_eq!(take(&mut connection, id), (Some(3), true));
+    assert_eq!(connection.stream_id(), Some(PeerId([b'b'; 20])));
+}
+
 /// BEP 10: "subsequent handshakes" change what they name.
 #[test]
 fn keys_missing_from_a_second_extension_handshake_stay() {

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::base::{Bitfield, Geometry, InfoHash};
+use crate::codec::extension::Streams;
 use crate::codec::message::Message;
 
 /// The facts that follow from both handshakes and the torrent.
@@ -24,6 +25,8 @@ pub struct Setup {
     pub peer_ip: Option<IpAddr>,
     /// The info dictionary, to be served (BEP 9).
     pub metadata: Option<Arc<[u8]>>,
+    /// Sent in the extension handshake: the connections that we agree to have with the peer.
+    pub streams: Option<Streams>,
 }
 
 /// The pieces that we have when the connection starts.

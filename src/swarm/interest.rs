@@ -64,12 +64,13 @@ impl Interest {
     }
 
     /// Counts the pieces that the peer has announced since the last call. Many are counted in one pass: the memory to
-    /// read is scattered, so the processor fetches it in parallel.
+    /// read is scattered, so the processor fetches it in parallel. `counted_for`: the peer whose pieces they are, unless
+    /// another connection counts these for the swarm.
     pub(super) fn count_pending<S: PieceMemory>(
         &mut self,
         swarm: &Swarm<S>,
         connection: &mut Connection,
-        peer: &PeerShared,
+        counted_for: Option<&PeerShared>,
         mut on_new: impl FnMut(NewHave),
     ) {
         if self.pending_haves.is_empty() {
@@ -86,16 +87,18 @@ impl Interest {
                 }
             }
         }
-        let availability = &swarm.availability;
-        if pending.len() > 1 && pending.len() == connection.peer_have().piece_count() {
-            availability.add_set(connection.peer_have());
-        } else {
-            pending.iter().for_each(|&piece| availability.add(piece));
-            if connection.peer_has_all() {
-                availability.complete(swarm.geometry.piece_count());
+        if let Some(peer) = counted_for {
+            let availability = &swarm.availability;
+            if pending.len() > 1 && pending.len() == connection.peer_have().piece_count() {
+                availability.add_set(connection.peer_have());
+            } else {
+                pending.iter().for_each(|&piece| availability.add(piece));
+                if connection.peer_has_all() {
+                    availability.complete(swarm.geometry.piece_count());
+                }
             }
+            peer.count_haves(pending.len());
         }
-        peer.count_haves(pending.len());
         connection.set_interested(self.is_interested());
         self.pending_haves = pending;
         self.pending_haves.clear();

@@ -39,6 +39,16 @@ pub struct Link<S: PieceMemory> {
     interested: Option<Membership>,
     /// The info-hash of the torrent, until the peer has been granted its allowed-fast set.
     allowed_fast_for: Option<InfoHash>,
+    stream: Stream,
+}
+
+/// The place of a connection among those with the same peer, which share one [`PeerShared`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stream {
+    /// It stands for the peer: its pieces, its interest and its use of the upload slot are counted here.
+    First,
+    /// It only carries more blocks.
+    Further,
 }
 
 /// The last use of an upload slot.
@@ -72,7 +82,26 @@ pub struct Receipt<S: PieceMemory> {
 
 impl<S: PieceMemory> Link<S> {
     /// Joins a connection to the swarm; `setup.have` and `setup.upload_only` are filled in here.
-    pub fn new(mut setup: Setup, swarm: Arc<Swarm<S>>, shared: Arc<PeerShared>, now: Time) -> Self {
+    pub fn new(setup: Setup, swarm: Arc<Swarm<S>>, shared: Arc<PeerShared>, now: Time) -> Self {
+        let rng = Rng::with_seed(swarm.salt ^ u64::from(shared.key()));
+        Self::join(setup, swarm, shared, Stream::First, rng, now)
+    }
+
+    /// Joins a further connection to the peer of `shared`, which has one already. `key` differs from connection to
+    /// connection.
+    pub fn further(setup: Setup, swarm: Arc<Swarm<S>>, shared: Arc<PeerShared>, key: u32, now: Time) -> Self {
+        let rng = Rng::with_seed(swarm.salt ^ u64::from(key));
+        Self::join(setup, swarm, shared, Stream::Further, rng, now)
+    }
+
+    fn join(
+        mut setup: Setup,
+        swarm: Arc<Swarm<S>>,
+        shared: Arc<PeerShared>,
+        stream: Stream,
+        rng: Rng,
+        now: Time,
+    ) -> Self {
         let recounts = swarm.pieces.recounts();
         let snapshot = swarm.pieces.have_snapshot();
         let is_hidden = swarm.initial_seeding.is_super_seeding(now) && swarm.pieces.has_all();
@@ -88,21 +117,30 @@ impl<S: PieceMemory> Link<S> {
             allowed_fast_for: setup.info_hash,
             connection: Connection::new(setup, now),
             interest,
-            picker: Picker::new(Rng::with_seed(swarm.salt ^ u64::from(shared.key()))),
+            picker: Picker::new(rng),
             offers: Offers::new(now),
-            super_seeding: is_hidden.then(|| SuperSeeding::new(swarm.geometry.piece_count(), now)),
+            super_seeding: (is_hidden && stream == Stream::First)
+                .then(|| SuperSeeding::new(swarm.geometry.piece_count(), now)),
             slot_use: SlotUse { at: now, uploaded: 0 },
             interested: None,
             swarm,
             shared,
+            stream,
         };
-        link.swarm.availability.add_set(link.connection.peer_have());
+        if stream == Stream::First {
+            link.swarm.availability.add_set(link.connection.peer_have());
+        }
         link.follow_choker(now);
         link
     }
 
     pub fn connection(&self) -> &Connection {
         &self.connection
+    }
+
+    /// See [`Connection::want_stream`].
+    pub fn want_stream(&mut self) {
+        self.connection.want_stream();
     }
 
     pub fn shared(&self) -> &Arc<PeerShared> {
@@ -196,8 +234,10 @@ impl<S: PieceMemory> Link<S> {
     }
 
     fn set_peer_interested(&mut self, interested: bool) {
-        self.shared.set_interested(interested);
-        self.count_interested();
+        if self.stream == Stream::First {
+            self.shared.set_interested(interested);
+            self.count_interested();
+        }
     }
 
     fn count_interested(&mut self) {
@@ -206,8 +246,9 @@ impl<S: PieceMemory> Link<S> {
     }
 
     fn count_pending_haves(&mut self) {
-        let Self { interest, picker, swarm, connection, shared, .. } = self;
-        interest.count_pending(swarm, connection, shared, |have| picker.handle_have(have));
+        let Self { interest, picker, swarm, connection, shared, stream, .. } = self;
+        let counted_for = (*stream == Stream::First).then_some(&**shared);
+        interest.count_pending(swarm, connection, counted_for, |have| picker.handle_have(have));
     }
 
     /// Takes a whole block. `land` puts it into the piece's memory, and returns false if the bytes were there already.
@@ -229,7 +270,9 @@ impl<S: PieceMemory> Link<S> {
             BlockArrival::Late => None,
         };
         self.picker.rejections.count = 0;
-        self.shared.set_snubbed(self.connection.is_snubbed());
+        if self.stream == Stream::First {
+            self.shared.set_snubbed(self.connection.is_snubbed());
+        }
         let open = self.wanted_by(block);
         if latency.is_some() {
             self.picker.working.handle_settled(block.piece);
@@ -349,6 +392,9 @@ impl<S: PieceMemory> Link<S> {
         } else {
             self.connection.choke(now);
         }
+        if self.stream == Stream::Further {
+            return;
+        }
         self.offers.count_served(now, &self.swarm, &self.connection, &self.shared);
         if !is_unchoked {
             self.offers.withdraw(&self.swarm);
@@ -360,6 +406,9 @@ impl<S: PieceMemory> Link<S> {
     /// Checks whether the peer uses its upload slot: it does not if it leaves the blocks that it requested unread, or
     /// requests less than a block in [`limits::SLOT_IDLE_NOTICE`].
     pub fn follow_use(&mut self, now: Time, reading: Reading) {
+        if self.stream == Stream::Further {
+            return;
+        }
         let uploaded = self.shared.uploaded();
         let is_active = uploaded >= self.slot_use.uploaded + u64::from(BLOCK_LEN) || self.connection.queued_count() > 0;
         if is_active || !self.shared.is_unchoked() {
@@ -384,7 +433,9 @@ impl<S: PieceMemory> Link<S> {
         is_ready: impl FnMut(BlockRef) -> bool,
     ) -> bool {
         let is_filled = self.connection.poll_transmit(now, transmit, is_ready);
-        self.shared.set_queued_count(self.connection.queued_count());
+        if self.stream == Stream::First {
+            self.shared.set_queued_count(self.connection.queued_count());
+        }
         is_filled
     }
 
@@ -413,7 +464,9 @@ impl<S: PieceMemory> Link<S> {
     /// Does what is due at `now`; [`Self::advance`] comes next.
     pub fn handle_timeout(&mut self, now: Time) -> Result<(), PeerFault> {
         if let TimeoutEvent::Snubbed(voided) = self.connection.handle_timeout(now)? {
-            self.shared.set_snubbed(true);
+            if self.stream == Stream::First {
+                self.shared.set_snubbed(true);
+            }
             self.picker.working.release(&self.swarm.pieces, &voided);
         }
         self.picker.handle_timeout(now, &self.swarm);
@@ -433,7 +486,9 @@ impl<S: PieceMemory> Drop for Link<S> {
         }
         self.set_peer_interested(false);
         self.count_pending_haves();
-        self.swarm.availability.remove_set(self.connection.peer_have());
+        if self.stream == Stream::First {
+            self.swarm.availability.remove_set(self.connection.peer_have());
+        }
     }
 }
 

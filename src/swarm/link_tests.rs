@@ -1,5 +1,8 @@
 //! One link with a scripted peer, message by message.
 
+#[path = "stream_tests.rs"]
+mod streams;
+
 use std::cmp::Reverse;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -31,8 +34,8 @@ fn seeded_swarm(piece_count: u32, have: &[u32], buffer_count: usize, seed: u64) 
     Arc::new(Swarm::new(Arc::new(geometry), &set, buffers, &mut Rng::with_seed(seed)))
 }
 
-fn link(swarm: &Arc<Swarm<NoMemory>>, key: u32) -> Link<NoMemory> {
-    let setup = Setup {
+fn setup(swarm: &Arc<Swarm<NoMemory>>) -> Setup {
+    Setup {
         geometry: swarm.geometry.clone(),
         fast: true,
         extension: false,
@@ -42,9 +45,13 @@ fn link(swarm: &Arc<Swarm<NoMemory>>, key: u32) -> Link<NoMemory> {
         listen_port: None,
         peer_ip: None,
         metadata: None,
-    };
+        streams: None,
+    }
+}
+
+fn link(swarm: &Arc<Swarm<NoMemory>>, key: u32) -> Link<NoMemory> {
     let shared = Arc::new(PeerShared::new(key, ([127, 0, 0, 1], 6881).into()));
-    Link::new(setup, swarm.clone(), shared, START)
+    Link::new(setup(swarm), swarm.clone(), shared, START)
 }
 
 /// The peer has everything and unchokes us.
@@ -439,17 +446,7 @@ fn a_super_seed_shows_every_piece_after_the_first_copy() {
 #[test]
 fn a_choked_newcomer_requests_its_allowed_fast_pieces() {
     let info_hash = Some(crate::base::InfoHash([0xaa; 20]));
-    let setup = |swarm: &Arc<Swarm<NoMemory>>| Setup {
-        geometry: swarm.geometry.clone(),
-        fast: true,
-        extension: false,
-        have: InitialHave::None,
-        upload_only: false,
-        info_hash,
-        listen_port: None,
-        peer_ip: None,
-        metadata: None,
-    };
+    let setup = |swarm| Setup { info_hash, ..setup(swarm) };
     // Not an origin, so it does not distribute first copies.
     let (ours, theirs) = (swarm(&[0, 1, 2, 3, 4], 1), swarm(&[], 6));
     let shared = |key| Arc::new(PeerShared::new(key, ([80, 4, 4, 200], 6881).into()));

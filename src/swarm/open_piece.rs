@@ -245,6 +245,11 @@ impl<S: PieceMemory> OpenPiece<S> {
         u16::try_from(at).map_or(BlockSource::Unknown, BlockSource::Sender)
     }
 
+    /// No other peer contributes to the piece.
+    pub(super) fn is_only_of(&self, peer: &Arc<PeerShared>) -> bool {
+        lock(&self.senders).iter().all(|sender| Arc::ptr_eq(sender, peer))
+    }
+
     /// The bits of the blocks that exist in this word.
     fn mask(&self, word: usize) -> u64 {
         let left = (self.block_count as usize).saturating_sub(word * 64);

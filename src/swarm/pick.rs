@@ -369,7 +369,9 @@ impl<S: PieceMemory> Round<'_, S> {
                 _ => (extra_askers.saturating_add(1), room),
             };
             let max = max.min(room).saturating_sub(claims.len());
-            if max > 0 && self.may_begin(open.piece()) && !open.is_retired() {
+            // Another connection to the peer sends no block sooner.
+            let is_own = extra_askers == 0 && open.is_only_of(self.peer);
+            if max > 0 && !is_own && self.may_begin(open.piece()) && !open.is_retired() {
                 let before = claims.len();
                 open.claim_duplicates(&self.swarm.geometry, max, askers_max, claims);
                 if claims.len() > before {

@@ -55,6 +55,12 @@ impl<S: PieceMemory> Swarm<S> {
         Self::with_selection(geometry, have, None, buffers, rng)
     }
 
+    /// A further connection to a peer does not take pieces that others should get first: no origin distributes the first
+    /// copy among several peers.
+    pub fn has_room_for_streams(&self) -> bool {
+        !self.initial_seeding.is_active() || self.served.get() <= 1
+    }
+
     /// Like [`Self::new`], with a selection of the pieces; `None` selects all.
     pub fn with_selection(
         geometry: Arc<Geometry>,

@@ -14,6 +14,13 @@ pub const CONNECTIONS_GET_MAX: usize = 500;
 /// Connections from one host, which is an IPv4 address or an IPv6 /64. An origin normally serves several downloaders on
 /// one machine or behind one NAT.
 pub const CONNECTIONS_PER_IP_MAX: usize = 64;
+/// Connections to one peer of ours, the first one included, without `--streams`.
+pub const STREAMS_AUTO_MAX: usize = 4;
+/// Part of the time for which a ring thread runs, in percent, from which it counts as busy: a further connection on
+/// another thread helps.
+pub const STREAM_BUSY_PERCENT: u32 = 80;
+/// Payload bytes that a peer's connections carry between two ticks of a ring thread before a further one is opened.
+pub const STREAM_LEN_MIN: u64 = 32 << 20;
 /// Accepted connections with a pending handshake from one host; another one is closed.
 pub const PENDING_HANDSHAKES_PER_IP_MAX: u32 = 64;
 /// Accepted connections with a pending handshake in total; another one is closed.

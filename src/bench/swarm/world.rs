@@ -143,6 +143,7 @@ impl World {
                 listen_port: Some(6881),
                 peer_ip: None,
                 metadata: None,
+                streams: None,
             };
             self.window = self.window.min(nanos(side.line.delay)).max(1);
             let Side { node: at, line, silent, .. } = side;

@@ -212,6 +212,7 @@ impl TorrentDriver {
                 torrent: self.torrent.clone(),
                 address,
                 expected_id: self.expected_ids.get(&address).copied(),
+                stream: None,
                 guard: ConnectionGuard::new(&shared.rings, index),
                 half_open: HalfOpenGuard::new(&shared.admission),
             });

@@ -16,6 +16,7 @@ use crate::base::geometry::BLOCK_LEN;
 use crate::base::{Time, limits};
 use crate::codec::message::Bounds;
 use crate::engine::ring::local::Local;
+use crate::engine::ring::streams::{FurtherStreams, StreamOffer};
 use crate::engine::torrent::Torrent;
 use crate::io::{RecvBuffer, Socket, ZeroCopyRing, ZeroCopySender, spawn};
 use crate::peer::{LowWater, PeerFault};
@@ -61,6 +62,8 @@ pub(in crate::engine) struct Connection {
     ended: Cell<bool>,
     low_water: RefCell<LowWater>,
     bounds: Bounds,
+    /// `None` for a further connection to a peer.
+    further_streams: Option<FurtherStreams>,
 }
 
 /// Bytes that a peer should read, with the time since which neither number has changed.
@@ -84,6 +87,7 @@ impl Connection {
         torrent: Arc<Torrent>,
         socket: Socket,
         link: Link<PieceBuffer>,
+        further_streams: Option<FurtherStreams>,
     ) -> Self {
         let bounds = Bounds { piece_count: torrent.swarm.geometry.piece_count(), block_len_max: BLOCK_LEN };
         let low_water = RefCell::new(LowWater::new(local.shared.now()));
@@ -101,6 +105,7 @@ impl Connection {
             ended: Cell::new(false),
             low_water,
             bounds,
+            further_streams,
         }
     }
 
@@ -110,6 +115,24 @@ impl Connection {
 
     pub(in crate::engine) fn shared(&self) -> Arc<PeerShared> {
         self.link.borrow().shared().clone()
+    }
+
+    pub(super) fn further_streams(&self) -> Option<&FurtherStreams> {
+        self.further_streams.as_ref()
+    }
+
+    /// `None`: one side agrees to no further connection.
+    pub(super) fn stream_offer(&self) -> Option<StreamOffer> {
+        let link = self.link.borrow();
+        let connection = link.connection();
+        let max = connection.streams_max()?;
+        Some(StreamOffer { max, id: connection.stream_id(), peer_wants: connection.peer_wants_stream() })
+    }
+
+    /// Tells the peer that we would like to have a further connection.
+    pub(super) fn want_stream(&self) {
+        self.link.borrow_mut().want_stream();
+        self.wake();
     }
 
     /// Wakes the writer.

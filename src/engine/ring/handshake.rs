@@ -65,15 +65,15 @@ pub(in crate::engine) async fn answer(
     finished
 }
 
-/// Exchanges handshakes with a peer that we connected to.
+/// Exchanges handshakes with a peer that we connected to. `own_id` is our peer id, or one that the peer has issued.
 pub(in crate::engine) async fn offer(
-    shared: &Shared,
     socket: &Socket,
     torrent: &Arc<Torrent>,
     address: SocketAddr,
+    own_id: PeerId,
     expected_id: Option<PeerId>,
 ) -> Result<Established, HandshakeFailure> {
-    let exchange = HandshakeExchange::outgoing(shared.peer_id, torrent.info_hash, expected_id);
+    let exchange = HandshakeExchange::outgoing(own_id, torrent.info_hash, expected_id);
     let buffer = RecvBuffer::with_capacity(limits::RECV_BUFFER_LEN_MIN);
     let finished = finish(socket, buffer, exchange, torrent).await;
     if matches!(finished, Err(HandshakeFailure::Fault(HandshakeFault::Own))) {

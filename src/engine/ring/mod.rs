@@ -6,6 +6,7 @@ mod connection;
 mod handshake;
 mod local;
 pub(in crate::engine) mod piece_writer;
+mod streams;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -25,15 +26,16 @@ use crate::engine::ring::connection::{CloseReason, Connection, DRAIN_TIMEOUT};
 use crate::engine::ring::handshake::{Established, HandshakeFailure};
 use crate::engine::ring::local::Local;
 use crate::engine::ring::piece_writer::write;
+use crate::engine::ring::streams::{FurtherStreams, StreamStep, ThreadLoad, agreed};
 use crate::engine::shared::Shared;
-use crate::engine::shared::admission::Admitted;
+use crate::engine::shared::admission::{Admitted, HalfOpenGuard};
 use crate::engine::shared::pending_handshakes::HandshakePermit;
 use crate::engine::shared::received::Verified;
-use crate::engine::shared::rings::{Command, ConnectionGuard, Incoming, Outgoing};
+use crate::engine::shared::rings::{Command, ConnectionGuard, Incoming, Outgoing, StreamOf};
 use crate::engine::torrent::Torrent;
-use crate::engine::torrent::peers::{Direction, JoinedPeer};
+use crate::engine::torrent::peers::{Direction, JoinedPeer, Left};
 use crate::io::{Listener, Socket, Step, fault_point, no_op, spawn};
-use crate::peer::{HandshakeFault, InitialHave, Setup};
+use crate::peer::{Agreement, HandshakeFault, InitialHave, Setup};
 use crate::swarm::{Holding, Link, PeerShared, Traffic};
 
 /// The interval at which timeouts are checked.
@@ -132,14 +134,48 @@ async fn stop(ring: &Ring) {
 }
 
 async fn keep_time(ring: Rc<Ring>) {
+    let mut load = ThreadLoad::new(ring.shared().now());
     loop {
         tokio::time::sleep(TICK).await;
         let now = ring.shared().now();
-        ring.connections().iter().for_each(|connection| connection.handle_tick(now));
+        let is_busy = load.poll_busy(now);
+        for connection in ring.connections() {
+            connection.handle_tick(now);
+            add_stream(&ring, &connection, is_busy);
+        }
         let late = |(_, deadline): &&(Socket, Time)| *deadline <= now;
         ring.in_handshake.borrow().values().filter(late).for_each(|(socket, _)| socket.shutdown());
         ring.local.flush_counts();
     }
+}
+
+/// Opens a further connection to a peer, or tells the peer that it should, if both sides agree and one needs it.
+fn add_stream(ring: &Ring, connection: &Connection, is_busy: bool) {
+    let Some((streams, offer)) = connection.further_streams().zip(connection.stream_offer()) else { return };
+    let (shared, peer) = (ring.shared(), connection.shared());
+    let payload = peer.downloaded() + peer.uploaded();
+    let is_needed = streams.poll_need(shared.streams.opening, is_busy, payload);
+    if !connection.torrent.swarm.has_room_for_streams()
+        || shared.admission.open_room(shared.rings.connection_count()) == 0
+    {
+        return;
+    }
+    let (id, ring_distance) = match streams.poll_step(offer, is_needed) {
+        StreamStep::Nothing => return,
+        StreamStep::Ask => return connection.want_stream(),
+        StreamStep::Open { id, ring_distance } => (id, ring_distance),
+    };
+    let index = (ring.local.index + ring_distance) % shared.rings.handles().len().max(1);
+    let Some(handle) = shared.rings.handles().get(index) else { return };
+    // A ring that refuses it is overloaded, and would not carry more.
+    let _ = handle.commands.try_send(Command::Connect(Outgoing {
+        torrent: connection.torrent.clone(),
+        address: peer.address(),
+        expected_id: Some(streams.peer_id),
+        stream: Some(StreamOf { first: peer.key(), id }),
+        guard: ConnectionGuard::new(&shared.rings, index),
+        half_open: HalfOpenGuard::new(&shared.admission),
+    }));
 }
 
 /// Makes every connection announce new pieces and apply choke decisions, at most once per [`limits::HAVE_GATHER`].
@@ -237,7 +273,14 @@ async fn serve_incoming(
     match established {
         Ok(established) => {
             let torrent = established.torrent.clone();
-            let traffic = serve(&ring, socket, address, key, established, Direction::Incoming).await;
+            let first = ring.shared().stream_ids.first_of(established.agreement.peer_id);
+            let traffic = match first {
+                None => serve(&ring, socket, address, key, established, Direction::Incoming).await,
+                Some(first) => {
+                    serve_stream(&ring, socket, address, key, established, first).await;
+                    Traffic::None
+                }
+            };
             torrent.peers.list().handle_disconnected(ring.shared().now(), address, traffic);
         }
         Err(error) => {
@@ -252,10 +295,17 @@ async fn serve_incoming(
 }
 
 async fn connect(ring: Rc<Ring>, outgoing: Outgoing) {
-    let Outgoing { torrent, address, expected_id, guard: _guard, half_open } = outgoing;
+    let Outgoing { torrent, address, expected_id, stream, guard: _guard, half_open } = outgoing;
     let key = ring.shared().rings.next_key();
-    let established = open(&ring, &torrent, address, key, expected_id).await;
+    let own_id = stream.map_or(ring.shared().peer_id, |stream| stream.id);
+    let established = open(&ring, &torrent, address, key, Ids { own: own_id, expected: expected_id }).await;
     drop(half_open);
+    if let Some(StreamOf { first, .. }) = stream {
+        return match established {
+            Ok((socket, established)) => serve_stream(&ring, socket, address, key, established, first).await,
+            Err(error) => debug!("{address}: connect once more: {error}"),
+        };
+    }
     match established {
         Ok((socket, established)) => {
             torrent.peers.list().handle_connected(address);
@@ -275,12 +325,18 @@ async fn connect(ring: Rc<Ring>, outgoing: Outgoing) {
     }
 }
 
+/// The peer ids of a connection that we open.
+struct Ids {
+    own: PeerId,
+    expected: Option<PeerId>,
+}
+
 async fn open(
     ring: &Rc<Ring>,
     torrent: &Arc<Torrent>,
     address: SocketAddr,
     key: u32,
-    expected_id: Option<PeerId>,
+    ids: Ids,
 ) -> Result<(Socket, Established), HandshakeFailure> {
     let local = ring.shared().endpoint.local_address.filter(|local| local.is_ipv4() == address.is_ipv4());
     let socket =
@@ -288,7 +344,7 @@ async fn open(
     let mut deadline = HandshakeDeadline::new(ring, key, &socket, limits::CONNECT_TIMEOUT);
     socket.connect(address).await?;
     deadline.set(&socket, limits::HANDSHAKE_TIMEOUT);
-    match handshake::offer(ring.shared(), &socket, torrent, address, expected_id).await {
+    match handshake::offer(&socket, torrent, address, ids.own, ids.expected).await {
         // The handshake timed out on our side.
         Err(HandshakeFailure::Fault(HandshakeFault::HungUp)) if ring.shared().now() >= deadline.at => {
             Err(HandshakeFault::Closed.into())
@@ -317,24 +373,59 @@ async fn serve(
     }
     ring.shared().handle_sighting(&torrent, sighting);
     let setup = Setup {
+        info_hash: Some(torrent.info_hash),
+        listen_port: Some(ring.shared().endpoint.listen_port),
+        peer_ip: Some(address.ip()),
+        metadata: torrent.metadata.clone(),
+        streams: agreed(ring.shared().streams, &ring.shared().stream_ids, key, direction),
+        ..further_setup(&torrent, &agreement)
+    };
+    let link = Link::new(setup, torrent.swarm.clone(), peer_shared.clone(), now);
+    let further = FurtherStreams::new(direction, agreement.peer_id);
+    let connection = Rc::new(Connection::new(ring.local.clone(), torrent, socket, link, Some(further)));
+    {
+        let _registration = Registration::new(ring.clone(), key, Place::First, connection.clone());
+        connection.run(buffer).await;
+    }
+    peer_shared.traffic()
+}
+
+/// Runs a further connection to a peer, whose first one has the key `first`, to its end.
+async fn serve_stream(
+    ring: &Rc<Ring>,
+    socket: Socket,
+    address: SocketAddr,
+    key: u32,
+    established: Established,
+    first: u32,
+) {
+    let Established { torrent, agreement, buffer } = established;
+    let further_max = usize::from(ring.shared().streams.max) - 1;
+    let room = if torrent.swarm.has_room_for_streams() { further_max } else { 0 };
+    let Some(peer_shared) = torrent.peers.join_stream(first, address.ip(), room) else {
+        return debug!("{address}: no room for a further connection, or the first one has ended");
+    };
+    let setup = further_setup(&torrent, &agreement);
+    let link = Link::further(setup, torrent.swarm.clone(), peer_shared, key, ring.shared().now());
+    let connection = Rc::new(Connection::new(ring.local.clone(), torrent, socket, link, None));
+    let _registration = Registration::new(ring.clone(), key, Place::Further, connection.clone());
+    connection.run(buffer).await;
+}
+
+/// The setup of a further connection to a peer.
+fn further_setup(torrent: &Torrent, agreement: &Agreement) -> Setup {
+    Setup {
         geometry: torrent.swarm.geometry.clone(),
         fast: agreement.extensions.has_fast(),
         extension: agreement.extensions.has_extension(),
         have: InitialHave::None,
         upload_only: false,
-        info_hash: Some(torrent.info_hash),
-        listen_port: Some(ring.shared().endpoint.listen_port),
-        peer_ip: Some(address.ip()),
-        metadata: torrent.metadata.clone(),
-    };
-    let link = Link::new(setup, torrent.swarm.clone(), peer_shared, now);
-    let connection = Rc::new(Connection::new(ring.local.clone(), torrent.clone(), socket, link));
-    let shared = connection.shared();
-    {
-        let _registration = Registration::new(ring.clone(), connection.clone());
-        connection.run(buffer).await;
+        info_hash: None,
+        listen_port: None,
+        peer_ip: None,
+        metadata: None,
+        streams: None,
     }
-    shared.traffic()
 }
 
 /// Makes the ring shut a socket down at a deadline, unless it is dropped before.
@@ -367,17 +458,27 @@ impl Drop for HandshakeDeadline<'_> {
 /// Registers a connection with its ring and its torrent until it is dropped.
 struct Registration {
     ring: Rc<Ring>,
+    /// The key of this connection.
+    key: u32,
+    place: Place,
     torrent: Arc<Torrent>,
     shared: Arc<PeerShared>,
     connection: Option<Rc<Connection>>,
 }
 
+/// The place of a connection among those with the same peer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    First,
+    Further,
+}
+
 impl Registration {
-    fn new(ring: Rc<Ring>, connection: Rc<Connection>) -> Self {
+    fn new(ring: Rc<Ring>, key: u32, place: Place, connection: Rc<Connection>) -> Self {
         let (torrent, shared) = (connection.torrent.clone(), connection.shared());
-        ring.connections.borrow_mut().insert(shared.key(), connection.clone());
+        ring.connections.borrow_mut().insert(key, connection.clone());
         ring.shared().control.wake(&torrent);
-        Self { ring, torrent, shared, connection: Some(connection) }
+        Self { ring, key, place, torrent, shared, connection: Some(connection) }
     }
 }
 
@@ -385,11 +486,19 @@ impl Drop for Registration {
     fn drop(&mut self) {
         // After a panic of the reader the writer still runs.
         self.connection.iter().for_each(|connection| connection.end(&CloseReason::Stopping));
-        self.ring.connections.borrow_mut().remove(&self.shared.key());
+        self.ring.connections.borrow_mut().remove(&self.key);
         // The last pieces that the peer announced are counted when its link is dropped.
         self.connection = None;
+        if self.place == Place::Further {
+            return self.torrent.peers.leave_stream(&self.shared);
+        }
         let left = self.torrent.peers.leave(&self.shared, &self.torrent.swarm);
-        left.into_iter().for_each(|sighting| self.ring.shared().handle_sighting(&self.torrent, sighting));
+        if let Some(Left { sighting, streams }) = left {
+            self.ring.shared().handle_sighting(&self.torrent, sighting);
+            if streams > 0 {
+                self.ring.shared().rings.spread_news();
+            }
+        }
         self.ring.shared().control.wake(&self.torrent);
     }
 }

@@ -6,6 +6,7 @@ pub(in crate::engine) mod page_cache;
 pub(in crate::engine) mod pending_handshakes;
 pub(in crate::engine) mod received;
 pub(in crate::engine) mod rings;
+pub(in crate::engine) mod stream_ids;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -18,7 +19,7 @@ use crate::base::geometry::BLOCK_LEN;
 use crate::base::limits::EXTENT_LEN;
 use crate::base::lock::lock;
 use crate::base::{InfoHash, PeerId, Time, limits};
-use crate::engine::config::Config;
+use crate::engine::config::{Config, StreamLimit};
 use crate::engine::contents::{self, Contents};
 use crate::engine::files::io_threads::FileThreads;
 use crate::engine::metrics::stats::Counters;
@@ -27,6 +28,7 @@ use crate::engine::shared::admission::{Admission, Affordable};
 use crate::engine::shared::page_cache::PageCache;
 use crate::engine::shared::received::{Received, Verified};
 use crate::engine::shared::rings::Rings;
+use crate::engine::shared::stream_ids::StreamIds;
 use crate::engine::torrent::Torrent;
 use crate::hash::Pool;
 use crate::io::{Descriptors, SocketOptions, ZeroCopyMode};
@@ -49,6 +51,8 @@ pub(in crate::engine) struct Shared {
     pub(in crate::engine) page_cache: PageCache,
     pub(in crate::engine) rates: SessionRates,
     pub(in crate::engine) zero_copy: ZeroCopyMode,
+    pub(in crate::engine) streams: StreamLimit,
+    pub(in crate::engine) stream_ids: StreamIds,
     pub(in crate::engine) counters: Counters,
     started: Instant,
 }
@@ -145,6 +149,8 @@ impl Shared {
                 fair_queue: FairQueue::new(config.rates.up),
             },
             zero_copy: config.zero_copy,
+            streams: config.streams,
+            stream_ids: StreamIds::default(),
             counters: Counters::new(),
             started: Instant::now(),
         }

@@ -26,10 +26,21 @@ pub(in crate::engine) enum Command {
 pub(in crate::engine) struct Outgoing {
     pub(in crate::engine) torrent: Arc<Torrent>,
     pub(in crate::engine) address: SocketAddr,
-    /// The peer id that a tracker gave for the address.
+    /// The peer id that a tracker gave for the address, or that the first connection found.
     pub(in crate::engine) expected_id: Option<PeerId>,
+    /// The connection is a further one to a peer.
+    pub(in crate::engine) stream: Option<StreamOf>,
     pub(in crate::engine) guard: ConnectionGuard,
     pub(in crate::engine) half_open: HalfOpenGuard,
+}
+
+/// The first connection to a peer, beside which a further one is to be opened.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::engine) struct StreamOf {
+    /// The key of the first connection.
+    pub(in crate::engine) first: u32,
+    /// The id that the peer has issued for us.
+    pub(in crate::engine) id: PeerId,
 }
 
 /// A connection that another ring has accepted.

@@ -48,8 +48,19 @@ pub(in crate::engine) struct JoinedPeer {
 struct Entry {
     peer: JoinedPeer,
     since: Time,
+    /// The number of further connections to the peer.
+    streams: usize,
     /// The peer was reported to have all pieces.
     is_complete: bool,
+}
+
+/// A peer whose first connection has ended.
+#[derive(Debug)]
+pub(in crate::engine) struct Left {
+    /// The pieces that the peer has.
+    pub(in crate::engine) sighting: Sighting,
+    /// The number of its further connections, which have to end.
+    pub(in crate::engine) streams: usize,
 }
 
 impl JoinedPeer {
@@ -111,16 +122,39 @@ impl Peers {
             }
             twin.peer.shared.request_close();
         }
-        connected.insert(newcomer.shared.key(), Entry { peer: newcomer, since: now, is_complete: false });
+        connected.insert(newcomer.shared.key(), Entry { peer: newcomer, since: now, streams: 0, is_complete: false });
         true
     }
 
-    /// A connection has ended. Returns the pieces that the peer has.
-    pub(in crate::engine) fn leave(&self, shared: &PeerShared, swarm: &Swarm<PieceBuffer>) -> Option<Sighting> {
-        let Entry { peer, .. } = lock(&self.connected).remove(&shared.key())?;
+    /// Registers a further connection to the peer at `ip`, whose first connection has the key `first`. Returns `None` if
+    /// there is no such connection, or the peer has `further_max` further ones already.
+    pub(in crate::engine) fn join_stream(&self, first: u32, ip: IpAddr, further_max: usize) -> Option<Arc<PeerShared>> {
+        let mut connected = lock(&self.connected);
+        let entry = connected.get_mut(&first)?;
+        let shared = &entry.peer.shared;
+        let is_of_host = host_of(shared.address().ip()) == host_of(ip);
+        if !is_of_host || shared.is_close_requested() || entry.streams >= further_max {
+            return None;
+        }
+        entry.streams += 1;
+        Some(shared.clone())
+    }
+
+    /// A further connection to a peer has ended.
+    pub(in crate::engine) fn leave_stream(&self, shared: &Arc<PeerShared>) {
+        let mut connected = lock(&self.connected);
+        let entry = connected.get_mut(&shared.key()).filter(|entry| Arc::ptr_eq(&entry.peer.shared, shared));
+        entry.into_iter().for_each(|entry| entry.streams -= 1);
+    }
+
+    /// The first connection to a peer has ended, and the further ones have to.
+    pub(in crate::engine) fn leave(&self, shared: &PeerShared, swarm: &Swarm<PieceBuffer>) -> Option<Left> {
+        let Entry { peer, streams, .. } = lock(&self.connected).remove(&shared.key())?;
+        peer.shared.request_close();
         // A peer may disconnect on completion without announcing its last pieces.
         let is_complete = has_all(shared, swarm) || shared.uploaded() >= swarm.geometry.total_len();
-        Some(peer.sighting(if is_complete { Holding::Complete } else { Holding::Partial }))
+        let sighting = peer.sighting(if is_complete { Holding::Complete } else { Holding::Partial });
+        Some(Left { sighting, streams })
     }
 
     /// Returns the connected peers that have received all pieces since the last call.
@@ -180,4 +214,37 @@ impl Peers {
 
 fn has_all(peer: &PeerShared, swarm: &Swarm<PieceBuffer>) -> bool {
     peer.have_count() == swarm.geometry.piece_count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{Bitfield, Geometry, Rng};
+
+    #[test]
+    fn further_connections_belong_to_a_first_one() {
+        let swarm = Swarm::new(
+            Arc::new(Geometry::new(16_384, [16_384]).unwrap()),
+            &Bitfield::new(1),
+            Vec::new(),
+            &mut Rng::with_seed(1),
+        );
+        let peers = Peers::new("t".into(), AddressFilter::default());
+        let shared = Arc::new(PeerShared::new(7, ([10, 0, 0, 1], 1).into()));
+        let peer_id = PeerId([1; 20]);
+        let first = JoinedPeer { shared: shared.clone(), peer_id, direction: Direction::Incoming };
+        assert!(peers.join(first, PeerId([2; 20]), Time::ZERO));
+        let join = |first: u32, host: u8| peers.join_stream(first, [10, 0, 0, host].into(), 2).is_some();
+        assert!(!join(8, 1) && !join(7, 2), "another key, another host");
+        assert!(peers.join_stream(7, [10, 0, 0, 1].into(), 0).is_none());
+        assert!(join(7, 1) && join(7, 1) && !join(7, 1));
+        assert_eq!(peers.connected_count(), 1);
+        peers.leave_stream(&shared);
+        assert!(join(7, 1));
+        let left = peers.leave(&shared, &swarm).unwrap();
+        assert_eq!(left.streams, 2);
+        assert!(shared.is_close_requested(), "the further ones have to end");
+        peers.leave_stream(&shared);
+        assert!(!join(7, 1));
+    }
 }

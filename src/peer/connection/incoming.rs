@@ -199,6 +199,7 @@ impl Connection {
             }
             self.peer.client = handshake.client.or(self.peer.client.take());
             self.peer.sees_us = handshake.your_ip.or(self.peer.sees_us);
+            self.peer.streams = handshake.streams.or(self.peer.streams);
         } else if id == METADATA_ID && !self.metadata.as_mut().is_some_and(|metadata| metadata.handle_message(payload))
         {
             self.count(now)?;

@@ -23,6 +23,7 @@ fn connection(fast: bool) -> Connection {
         listen_port: None,
         peer_ip: None,
         metadata: None,
+        streams: None,
     };
     let mut connection = Connection::new(setup, START);
     connection.unchoke();

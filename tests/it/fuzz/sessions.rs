@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bt_fast::base::{Bitfield, Geometry, InfoHash, Time, limits};
+use bt_fast::codec::extension::Streams;
 use bt_fast::codec::magnet::Magnet;
 use bt_fast::codec::message::{Bounds, Decoded, PIECE_HEAD_LEN, decode};
 use bt_fast::codec::parts::{read_parts, write_parts};
@@ -96,6 +97,7 @@ impl Session {
             listen_port: Some(6881),
             peer_ip: None,
             metadata: (bits & 16 != 0).then(|| vec![7; 40_000].into()),
+            streams: Some(Streams { max: 2, id: None, wants_more: false }),
         };
         let now = Duration::from_secs(100);
         let connection = Connection::new(setup, now);

@@ -12,6 +12,7 @@ mod origin;
 mod peer_identities;
 mod service_start;
 mod socket_activation;
+mod streams;
 mod super_seeding;
 mod utp;
 mod watch_folder;
