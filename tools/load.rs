@@ -7,7 +7,7 @@
 //!     target/load http 127.0.0.1:6969 [--keep-alive] …
 //!
 //! Each thread is one host (over UDP with a source address of its own in 127/8) with up to 64 peers, and keeps a window
-//! of outstanding announces (UDP) or one (HTTP). One in eight peers is a seeder. Answers are checked: a refusal, or an
+//! of outstanding announces: over HTTP with `--keep-alive`, where the default is one, sent and awaited together. One in eight peers is a seeder. Answers are checked: a refusal, or an
 //! answer without an interval, counts as a failure. Info-hashes are derived from the number of the torrent; `--list`
 //! prints them for a tracker that needs a list.
 
@@ -54,7 +54,7 @@ fn main() {
         tracker,
         seconds: value("--seconds", 5),
         threads: value("--threads", 1),
-        window: value("--window", 32),
+        window: value("--window", if kind == "udp" { 32 } else { 1 }),
         torrents,
         numwant: value("--numwant", 50),
     };
@@ -67,7 +67,8 @@ fn main() {
         .collect();
     let mut sum = Count::default();
     for thread in threads {
-        let Count { answered, failed, bytes } = thread.join().expect("a thread of the load").expect("the load's sockets");
+        let Count { answered, failed, bytes } =
+            thread.join().expect("a thread of the load").expect("the load's sockets");
         sum = Count { answered: sum.answered + answered, failed: sum.failed + failed, bytes: sum.bytes + bytes };
     }
     let seconds = started.elapsed().as_secs_f64();
@@ -81,7 +82,9 @@ fn main() {
 }
 
 fn usage() -> ! {
-    eprintln!("load udp|http ADDR:PORT [--seconds S] [--threads N] [--window N] [--torrents N] [--numwant N] [--keep-alive] [--list]");
+    eprintln!(
+        "load udp|http ADDR:PORT [--seconds S] [--threads N] [--window N] [--torrents N] [--numwant N] [--keep-alive] [--list]"
+    );
     std::process::exit(2);
 }
 
@@ -180,31 +183,37 @@ fn http(load: &Load, number: u64) -> std::io::Result<Count> {
     let escape = |bytes: &[u8]| bytes.iter().map(|byte| format!("%{byte:02x}")).collect::<String>();
     let hashes: Vec<String> = (0..load.torrents).map(|number| escape(&info_hash(number))).collect();
     let mut state = number + 1;
-    let mut count = Count::default();
-    let mut kept: Option<TcpStream> = None;
-    let mut answer = vec![0; 64 << 10];
-    let end = Instant::now() + Duration::from_secs(load.seconds);
-    while Instant::now() < end {
+    let mut request = || {
         let Peer { id, port, left, .. } = peer(load, &mut state);
-        let request = format!(
+        format!(
             "GET /announce?info_hash={}&peer_id={}&port={port}&uploaded=0&downloaded=0&left={left}&compact=1&numwant={} HTTP/1.1\r\nHost: {}\r\nConnection: {}\r\n\r\n",
             hashes[(random(&mut state) % load.torrents) as usize],
             escape(&id),
             load.numwant,
             load.tracker,
             if load.keep_alive { "keep-alive" } else { "close" },
-        );
+        )
+    };
+    // Made before the clock starts, so that the load takes little of the processor.
+    let requests: Vec<String> = (0..1024).map(|_| request()).collect();
+    let window = if load.keep_alive { load.window.max(1) as usize } else { 1 };
+    let mut count = Count::default();
+    let mut kept: Option<TcpStream> = None;
+    let mut answers = vec![0; 1 << 20];
+    let end = Instant::now() + Duration::from_secs(load.seconds);
+    for batch in (0..).map(|at| at * window % requests.len()) {
+        if Instant::now() >= end {
+            break;
+        }
         let mut stream = match kept.take() {
             Some(stream) => stream,
             None => TcpStream::connect(load.tracker)?,
         };
-        stream.write_all(request.as_bytes())?;
-        let Some(len) = receive(&mut stream, &mut answer, load.keep_alive)? else {
-            count.failed += 1;
-            continue;
-        };
-        let good = answer[..len].windows(10).any(|part| part == b"8:interval");
-        if good { count.answered += 1 } else { count.failed += 1 }
+        let batch: String = requests.iter().cycle().skip(batch).take(window).map(String::as_str).collect();
+        stream.write_all(batch.as_bytes())?;
+        let Answers { good, len } = receive(&mut stream, &mut answers, window)?;
+        count.answered += good as u64;
+        count.failed += (window - good) as u64;
         count.bytes += len as u64;
         if load.keep_alive {
             kept = Some(stream);
@@ -213,22 +222,46 @@ fn http(load: &Load, number: u64) -> std::io::Result<Count> {
     Ok(count)
 }
 
-/// Length of one answer in bytes. It ends with the connection, or at its announced length if the connection is kept.
-fn receive(stream: &mut TcpStream, answer: &mut [u8], keep_alive: bool) -> std::io::Result<Option<usize>> {
-    let mut len = 0;
-    loop {
-        let received = stream.read(&mut answer[len..])?;
-        len += received;
-        if received == 0 {
-            return Ok((len > 0).then_some(len));
-        }
-        let head = answer[..len].windows(4).position(|part| part == b"\r\n\r\n");
-        if let (true, Some(head)) = (keep_alive, head) {
-            let text = String::from_utf8_lossy(&answer[..head]).to_ascii_lowercase();
-            let body = text.split("content-length:").nth(1).and_then(|rest| rest.lines().next()?.trim().parse().ok());
-            if body.is_some_and(|body: usize| len >= head + 4 + body) {
-                return Ok(Some(len));
+#[derive(Default)]
+struct Answers {
+    /// With an interval, as a reply has that is no refusal.
+    good: usize,
+    /// In bytes.
+    len: usize,
+}
+
+/// Receives this number of answers, each of its announced length.
+fn receive(stream: &mut TcpStream, buffer: &mut [u8], wanted: usize) -> std::io::Result<Answers> {
+    let (mut answers, mut begin) = (Answers::default(), 0);
+    for _ in 0..wanted {
+        let end = loop {
+            if let Some(len) = answer_len(&buffer[begin..answers.len]) {
+                break begin + len;
             }
-        }
+            match stream.read(&mut buffer[answers.len..])? {
+                // The connection ends the last answer.
+                0 => break answers.len,
+                received => answers.len += received,
+            }
+        };
+        answers.good += usize::from(contains(&buffer[begin..end], b"8:interval").is_some());
+        begin = end;
     }
+    Ok(answers)
+}
+
+/// Length of the answer at the start of these bytes; `None` if it is incomplete or does not announce its length.
+fn answer_len(bytes: &[u8]) -> Option<usize> {
+    let head = contains(bytes, b"\r\n\r\n")? + 4;
+    let lines = bytes[..head].split(|&byte| byte == b'\n');
+    let value = lines.filter_map(|line| {
+        let (name, value) = line.split_at_checked(15)?;
+        name.eq_ignore_ascii_case(b"content-length:").then(|| std::str::from_utf8(value).ok()?.trim().parse().ok())?
+    });
+    let body: usize = { value }.next()?;
+    (bytes.len() >= head + body).then_some(head + body)
+}
+
+fn contains(bytes: &[u8], part: &[u8]) -> Option<usize> {
+    bytes.windows(part.len()).position(|found| found == part)
 }

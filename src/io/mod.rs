@@ -35,6 +35,7 @@ pub use driver::{
 };
 pub use fault::{Step, fault_point};
 pub use memory::{Batch, FlushStep, Gather, RecvBuffer, SharedFile};
+pub use plain::acceptor::Acceptor;
 pub use plain::aio::{AsyncContext, AsyncWrite, AsyncWrites};
 pub use plain::file::{flush_range_blocking, write_all_at_blocking};
 pub use plain::probe::EventLoopError;

@@ -11,7 +11,7 @@
 
 use std::convert::Infallible;
 use std::io::{self, IoSlice};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -26,20 +26,23 @@ use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
+use rustix::net::getsockname;
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, Sleep};
 
 use super::connection_limit::{BusyGuard, ConnectionLimiter, ConnectionLimits, ConnectionPermit, Refused};
+use super::direct::{Direct, Endpoints, Next, Step, respond};
 use super::forwarded::TrustedProxies;
 use super::plain::plain;
 use crate::base::host_of;
 use crate::base::limits::{
     WEB_ACCEPT_RETRY, WEB_BUFFER_LEN_MAX, WEB_CONNECTIONS_MAX, WEB_CONNECTIONS_PER_HOST_MAX, WEB_CROWDED_TIMEOUT,
-    WEB_RECV_BUFFER_LEN, WEB_SILENCE_TIMEOUT, WEB_UNSENT_LEN_MAX,
+    WEB_DIRECT_HEAD_LEN_MAX, WEB_RECV_BUFFER_LEN, WEB_SILENCE_TIMEOUT, WEB_UNSENT_LEN_MAX,
 };
 use crate::engine::network::shortage::AcceptFailures;
+use crate::io::Acceptor;
 
 /// Value of `Retry-After`, in seconds, for temporary errors.
 pub(super) const RETRY_AFTER_S: &str = "1";
@@ -63,23 +66,33 @@ impl Default for Bounds {
     }
 }
 
-/// Both ends of a connection. Handlers get it as `ConnectInfo<Endpoints>`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Endpoints {
-    /// The address of the client, even behind a trusted proxy.
-    pub remote: SocketAddr,
-    /// Our address, as used by the client or the proxy.
-    pub local: SocketAddr,
+/// The handlers of a server.
+#[derive(Clone, Debug)]
+pub struct Service {
+    pub router: Router,
+    /// Requests that are answered before `router` sees them, except on connections of trusted proxies.
+    pub direct: Option<Arc<dyn Direct>>,
 }
 
-/// Serves `router` until the future is dropped. Clients above the total limit wait in the backlog; a client of a host
-/// that has its maximum of connections is closed at once.
-pub async fn serve(listener: TcpListener, bounds: Bounds, router: Router) {
+impl From<Router> for Service {
+    fn from(router: Router) -> Self {
+        Self { router, direct: None }
+    }
+}
+
+/// Serves requests until the future is dropped. Clients above the total limit wait in the backlog; a client of a host
+/// that has its maximum of connections is closed at once. A request that can be answered directly and has arrived with
+/// its connection needs no permit, as it holds nothing.
+pub async fn serve(listener: TcpListener, bounds: Bounds, service: impl Into<Service>) {
+    let service = service.into();
     let limiter = ConnectionLimiter::new(bounds.connections);
     let bounds = Arc::new(bounds);
     let mut failures = AcceptFailures::default();
+    prepare(&listener);
+    // Fails only if the event loop takes no further descriptor.
+    let Ok(acceptor) = listener.into_std().and_then(Acceptor::new) else { return };
     loop {
-        let (stream, remote) = match listener.accept().await {
+        let (socket, remote) = match acceptor.accept().await {
             Ok(accepted) => {
                 failures.handle_accepted();
                 accepted
@@ -93,17 +106,77 @@ pub async fn serve(listener: TcpListener, bounds: Bounds, router: Router) {
                 continue;
             }
         };
-        // Without this the end of a response waits until the client acknowledges its beginning, which takes 40 ms. An
-        // error means that the connection has ended.
-        let _ = stream.set_nodelay(true);
         // A connection without a local address has ended already.
-        let Ok(local) = stream.local_addr() else { continue };
-        bound_kernel_buffers(&stream);
-        let host = (!bounds.proxies.include(remote.ip())).then(|| host_of(remote.ip()));
+        let Some(local) = getsockname(&socket).ok().and_then(|local| local.try_into().ok()) else { continue };
+        let endpoints = Endpoints { remote, local };
+        let is_proxy = bounds.proxies.include(remote.ip());
+        let direct = service.direct.clone().filter(|_| !is_proxy);
+        let mut socket = std::net::TcpStream::from(socket);
+        let early =
+            match direct.as_deref().map_or(Ok(Early::default()), |direct| answer_early(direct, &mut socket, endpoints))
+            {
+                Ok(early) if early.next == Next::Request || !early.unsent.is_empty() => early,
+                // The exchange is over, or the connection has failed.
+                Ok(_) | Err(_) => continue,
+            };
+        let host = (!is_proxy).then(|| host_of(remote.ip()));
         let Some(permit) = permit_for(&limiter, host).await else { continue };
-        let connection = Connection { endpoints: Endpoints { remote, local }, bounds: Arc::clone(&bounds), permit };
-        tokio::spawn(connection.run(stream, router.clone()));
+        // Fails only if the event loop takes no further descriptor.
+        let Ok(stream) = TcpStream::from_std(socket) else { continue };
+        let connection = Connection { endpoints, bounds: Arc::clone(&bounds), permit };
+        tokio::spawn(connection.run(stream, early, direct, service.router.clone()));
     }
+}
+
+/// Sets the options that accepted connections inherit.
+///
+/// An error means that the listener has failed, and the next accept returns an error too.
+fn prepare(listener: &TcpListener) {
+    let socket = SockRef::from(listener);
+    // Without this the end of a response waits until the client acknowledges its beginning, which takes 40 ms.
+    let _ = socket.set_tcp_nodelay(true);
+    // Bound the kernel memory used by a client that reads nothing, or whose bytes are not read.
+    let _ = socket.set_tcp_notsent_lowat(WEB_UNSENT_LEN_MAX);
+    let _ = socket.set_recv_buffer_size(WEB_RECV_BUFFER_LEN);
+}
+
+/// The beginning of a connection.
+#[derive(Debug)]
+struct Early {
+    /// Received, and not answered.
+    received: Vec<u8>,
+    /// The end of responses that the kernel did not take at once.
+    unsent: Vec<u8>,
+    next: Next,
+}
+
+impl Default for Early {
+    fn default() -> Self {
+        Self { received: Vec::new(), unsent: Vec::new(), next: Next::Request }
+    }
+}
+
+/// Answers requests that have arrived already, without waiting. An error means that the connection has failed or ended.
+fn answer_early(direct: &dyn Direct, socket: &mut std::net::TcpStream, endpoints: Endpoints) -> io::Result<Early> {
+    use std::io::{Read as _, Write as _};
+    let mut buffer = [0; WEB_DIRECT_HEAD_LEN_MAX];
+    let len = match socket.read(&mut buffer) {
+        Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Early::default()),
+        received => received?,
+    };
+    let received = buffer.get(..len).unwrap_or_default();
+    let mut out = Vec::new();
+    let (consumed, next) = match respond(direct, received, endpoints, &mut out) {
+        Step::Answered { consumed, next } => (consumed, next),
+        Step::Receive | Step::Other => (0, Next::Request),
+    };
+    let sent = match if out.is_empty() { Ok(0) } else { socket.write(&out) } {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+        sent => sent?,
+    };
+    out.drain(..sent);
+    Ok(Early { received: received.get(consumed..).unwrap_or_default().to_vec(), unsent: out, next })
 }
 
 /// Waits for a permit. Returns `None` if the host has its maximum of connections.
@@ -125,15 +198,6 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-/// Bounds the kernel memory used by a client that reads nothing, or whose bytes are not read.
-///
-/// An error means that the connection has failed, and the next read returns an error too.
-fn bound_kernel_buffers(stream: &TcpStream) {
-    let socket = SockRef::from(stream);
-    let _ = socket.set_tcp_notsent_lowat(WEB_UNSENT_LEN_MAX);
-    let _ = socket.set_recv_buffer_size(WEB_RECV_BUFFER_LEN);
-}
-
 /// A connection, with the data that its requests get.
 struct Connection {
     endpoints: Endpoints,
@@ -142,8 +206,18 @@ struct Connection {
 }
 
 impl Connection {
-    async fn run(self, stream: TcpStream, router: Router) {
-        let stream = BoundedStream::new(stream, self.bounds.silence_max, Arc::clone(&self.permit));
+    async fn run(self, stream: TcpStream, early: Early, direct: Option<Arc<dyn Direct>>, router: Router) {
+        let Early { received, unsent, next } = early;
+        let mut stream = BoundedStream::new(stream, self.bounds.silence_max, Arc::clone(&self.permit));
+        stream.received = received;
+        if stream.write_all(&unsent).await.is_err() || next == Next::Close {
+            return;
+        }
+        if let Some(direct) = direct
+            && self.answer_directly(&mut stream, &*direct).await.is_err()
+        {
+            return;
+        }
         let router = TowerToHyperService::new(router);
         let service = service_fn(|request| self.answer(&router, request));
         let mut http = http1::Builder::new();
@@ -151,6 +225,38 @@ impl Connection {
         http.header_read_timeout(None).max_buf_size(WEB_BUFFER_LEN_MAX);
         // An error is caused by the client, or by the end of the connection.
         let _ = http.serve_connection(TokioIo::new(stream), service).await;
+    }
+
+    /// Answers requests until one is hyper's, which is then in the stream. An error means that the connection has ended.
+    async fn answer_directly(&self, stream: &mut BoundedStream, direct: &dyn Direct) -> io::Result<()> {
+        let mut received = std::mem::take(&mut stream.received);
+        let mut out = Vec::new();
+        loop {
+            let step = respond(direct, &received, self.endpoints, &mut out);
+            if let Step::Answered { consumed, .. } = step {
+                received.drain(..consumed);
+            }
+            let waits = !matches!(step, Step::Answered { next: Next::Request, .. }) || received.is_empty();
+            if !out.is_empty() && (waits || out.len() >= WEB_BUFFER_LEN_MAX) {
+                stream.write_all(&out).await?;
+                out.clear();
+            }
+            match step {
+                Step::Answered { next: Next::Close, .. } => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Step::Other => {
+                    stream.received = received;
+                    return Ok(());
+                }
+                Step::Answered { .. } if !received.is_empty() => {}
+                Step::Answered { .. } | Step::Receive => {
+                    let mut buffer = [0; WEB_DIRECT_HEAD_LEN_MAX];
+                    match stream.read(&mut buffer).await? {
+                        0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                        len => received.extend_from_slice(buffer.get(..len).unwrap_or_default()),
+                    }
+                }
+            }
+        }
     }
 
     fn answer(
@@ -200,6 +306,8 @@ impl Activity {
 struct BoundedStream {
     stream: TcpStream,
     silence_max: Duration,
+    /// Received before hyper took over the stream, and read first.
+    received: Vec<u8>,
     /// No byte has been written yet.
     is_new: bool,
     check: Pin<Box<Sleep>>,
@@ -209,7 +317,7 @@ struct BoundedStream {
 impl BoundedStream {
     fn new(stream: TcpStream, silence_max: Duration, permit: Arc<ConnectionPermit>) -> Self {
         let check = Box::pin(tokio::time::sleep(silence_max.min(WEB_CROWDED_TIMEOUT)));
-        Self { stream, silence_max, is_new: true, check, permit }
+        Self { stream, silence_max, received: Vec::new(), is_new: true, check, permit }
     }
 
     /// Returns an error if the connection must end. Otherwise arranges that the task of `cx` is woken for the next
@@ -243,6 +351,11 @@ impl BoundedStream {
 impl AsyncRead for BoundedStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.check(cx)?;
+        if !self.received.is_empty() {
+            let len = buf.remaining().min(self.received.len());
+            self.received.drain(..len).for_each(|byte| buf.put_slice(&[byte]));
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
@@ -280,120 +393,5 @@ impl AsyncWrite for BoundedStream {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::base::limits::WEB_YIELD_AFTER;
-    use axum::Extension;
-    use axum::body::Body;
-    use axum::routing::get;
-    use futures_util::stream;
-    use std::io::{Read as _, Write as _};
-    use std::sync::atomic::{AtomicBool, Ordering};
-
-    /// Longer than all limits on silent connections that apply when many are open.
-    const SLOW: Duration = Duration::from_secs(3);
-
-    async fn start(bounds: Bounds) -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let client = |ConnectInfo(endpoints): ConnectInfo<Endpoints>| async move { endpoints.remote.ip().to_string() };
-        let slow = |Extension(activity): Extension<Activity>| async move {
-            tokio::time::sleep(SLOW).await;
-            // The first part is available at once, the second one after a delay.
-            let parts = stream::unfold((0, activity), |(number, activity)| async move {
-                let _busy = activity.begin_busy();
-                tokio::time::sleep(SLOW * (number % 2)).await;
-                (number < 2).then_some((Ok::<_, Infallible>("part"), (number + 1, activity)))
-            });
-            Body::from_stream(parts)
-        };
-        let router = Router::new().route("/", get(client)).route("/slow", get(slow));
-        tokio::spawn(serve(listener, bounds, router));
-        address
-    }
-
-    /// A connection from `source` that has received one response.
-    fn answered(server: SocketAddr, source: [u8; 4], headers: &str) -> io::Result<(std::net::TcpStream, String)> {
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
-        socket.bind(&SocketAddr::from((source, 0)).into())?;
-        socket.connect(&server.into())?;
-        let mut stream = std::net::TcpStream::from(socket);
-        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-        stream.write_all(format!("GET / HTTP/1.1\r\nHost: x\r\n{headers}\r\n").as_bytes())?;
-        let mut answer = [0; 1000];
-        let len = stream.read(&mut answer)?;
-        let answer = String::from_utf8_lossy(&answer[..len]).into_owned();
-        if answer.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok((stream, answer)) }
-    }
-
-    fn limits(in_all: usize, per_host: usize) -> Bounds {
-        Bounds { connections: ConnectionLimits::new(in_all, per_host), ..Bounds::default() }
-    }
-
-    #[tokio::test]
-    async fn idle_connections_do_not_lock_a_newcomer_out() {
-        let server = start(limits(4, 2)).await;
-        let play = move || {
-            let _idle = [2, 2, 3, 3].map(|n| answered(server, [127, 0, 0, n], "").unwrap());
-            std::thread::sleep(WEB_YIELD_AFTER);
-            assert!(answered(server, [127, 0, 0, 4], "").unwrap().1.ends_with("127.0.0.4"));
-            assert!(answered(server, [127, 0, 0, 3], "").unwrap().1.ends_with("127.0.0.3"));
-        };
-        tokio::task::spawn_blocking(play).await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn the_host_limit_applies_to_each_client_of_a_proxy() {
-        let proxies = TrustedProxies { loopback: true, ranges: Vec::new() };
-        let server = start(Bounds { proxies, ..limits(9, 1) }).await;
-        let play = move || {
-            let ask =
-                |client: &str| answered(server, [127, 0, 0, 1], &format!("X-Forwarded-For: {client}\r\n")).unwrap();
-            let (first, second, third) = (ask("192.0.2.1"), ask("192.0.2.2"), ask("192.0.2.1"));
-            assert!(first.1.ends_with("192.0.2.1") && second.1.ends_with("192.0.2.2"));
-            assert!(third.1.starts_with("HTTP/1.1 429 ") && third.1.contains("\r\nretry-after: 1\r\n"), "{}", third.1);
-        };
-        tokio::task::spawn_blocking(play).await.unwrap();
-    }
-
-    /// The first byte of the response is late, and so is one in the body. New connections do not take its permit
-    /// meanwhile.
-    #[tokio::test]
-    async fn a_slow_response_arrives_while_connections_are_at_the_limit() {
-        let server = start(limits(2, 1)).await;
-        let play = move || {
-            let mut slow = std::net::TcpStream::connect(server).unwrap();
-            slow.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-            slow.write_all(b"GET /slow HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
-            let is_over = AtomicBool::new(false);
-            std::thread::scope(|scope| {
-                // Each takes the second permit from the connection before it, which is idle.
-                scope.spawn(|| {
-                    let mut hosts = 2..=250;
-                    let mut last = None;
-                    while !is_over.load(Ordering::Relaxed) {
-                        last = hosts.next().map(|host| answered(server, [127, 0, 0, host], "").unwrap());
-                    }
-                    drop(last);
-                });
-                let mut answer = String::new();
-                let end = slow.read_to_string(&mut answer);
-                is_over.store(true, Ordering::Relaxed);
-                end.map(|_| answer).unwrap()
-            })
-        };
-        let answer = tokio::task::spawn_blocking(play).await.unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.matches("part").count() == 2, "{answer}");
-    }
-
-    #[tokio::test]
-    async fn an_idle_connection_is_closed() {
-        let bounds = Bounds { silence_max: Duration::from_secs(1), ..Bounds::default() };
-        let server = start(bounds).await;
-        let play = move || {
-            let (mut idle, _) = answered(server, [127, 0, 0, 1], "").unwrap();
-            idle.read(&mut [0; 1]).unwrap()
-        };
-        assert_eq!(tokio::task::spawn_blocking(play).await.unwrap(), 0);
-    }
-}
+#[path = "listener_tests.rs"]
+mod tests;

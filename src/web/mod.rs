@@ -7,6 +7,7 @@
 pub mod admin;
 mod conditional;
 mod connection_limit;
+mod direct;
 pub mod forwarded;
 pub mod hosts;
 pub mod listener;

@@ -11,7 +11,7 @@ use axum::Router;
 
 use super::connection_limit::ConnectionLimits;
 use super::forwarded::TrustedProxies;
-use super::listener::{self, Bounds};
+use super::listener::{self, Bounds, Service};
 use super::reuse_port::{bind_tcp, bind_udp, share_tcp, share_udp};
 use super::tracker::{Tracker, udp};
 use crate::base::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_PORTS, WEB_POLL, WEB_PORTS};
@@ -108,6 +108,7 @@ pub fn start(
     let mut threads = udp::start(vec![udp], tracker, stop)?;
     let affordable_max = Descriptors::of_process().web_connections;
     let connections = Bounds::default().connections.within(affordable_max);
+    let site = Service { router: site, direct: Some(Arc::new(tracker.clone())) };
     threads.push(serve("web", tcp, Bounds { connections, proxies, ..Bounds::default() }, site, stop)?);
     if let Some(AdminServer { listener, router }) = admin {
         let connections = ConnectionLimits::new(ADMIN_CONNECTIONS_MAX, ADMIN_CONNECTIONS_MAX).within(affordable_max);
@@ -116,12 +117,12 @@ pub fn start(
     Ok(threads)
 }
 
-/// Starts a thread that serves `router` until `stop` is set.
+/// Starts a thread that serves requests until `stop` is set.
 pub(super) fn serve(
     name: impl Into<String>,
     listener: TcpListener,
     bounds: Bounds,
-    router: Router,
+    service: impl Into<Service>,
     stop: &Arc<AtomicBool>,
 ) -> Result<JoinHandle<()>, StartError> {
     let runtime = event_loop()?;
@@ -129,11 +130,11 @@ pub(super) fn serve(
         let _context = runtime.enter();
         tokio::net::TcpListener::from_std(listener)?
     };
-    let stop = Arc::clone(stop);
+    let (service, stop) = (service.into(), Arc::clone(stop));
     start_thread(name, move || {
         runtime.block_on(async {
             tokio::select! {
-                () = listener::serve(listener, bounds, router) => {}
+                () = listener::serve(listener, bounds, service) => {}
                 () = stopped(&stop) => {}
             }
         });

@@ -50,6 +50,10 @@ pub const WEB_PERMIT_RETRY: Duration = Duration::from_millis(100);
 pub const WEB_ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// Bytes that one connection holds in memory: the head of a request, or a part of an answer.
 pub const WEB_BUFFER_LEN_MAX: usize = 16 << 10;
+/// Bytes of the head of a request that is answered without hyper; of a longer one hyper decides.
+pub const WEB_DIRECT_HEAD_LEN_MAX: usize = 4 << 10;
+/// Headers of a request that is answered without hyper.
+pub const WEB_DIRECT_HEADERS_MAX: usize = 32;
 /// Unsent bytes of an answer that the kernel holds for one connection (`TCP_NOTSENT_LOWAT`).
 pub const WEB_UNSENT_LEN_MAX: u32 = 64 << 10;
 /// Kernel buffer in bytes for the requests of one connection (`SO_RCVBUF`).

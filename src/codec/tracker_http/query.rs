@@ -1,5 +1,6 @@
 //! The query string of an announce.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use crate::base::{InfoHash, PeerId, limits};
@@ -134,15 +135,17 @@ pub fn decode_query(query: &str) -> Result<OwnedAnnounceQuery, QueryError> {
     if query.len() > limits::TRACKER_QUERY_LEN_MAX {
         return Err(QueryError::TooLong { max: limits::TRACKER_QUERY_LEN_MAX });
     }
-    let params = Params(query);
-    let bytes = |key| params.bytes(key)?.ok_or(QueryError::Missing { key });
-    let id = |key| <[u8; 20]>::try_from(bytes(key)?).map_err(|_| QueryError::Invalid { key });
+    let params = Params::new(query);
+    let id = |key| {
+        let bytes = params.value(key)?.ok_or(QueryError::Missing { key })?;
+        <[u8; 20]>::try_from(&*bytes).map_err(|_| QueryError::Invalid { key })
+    };
     // Some clients send a negative total if they do not know it.
     let total = |key| Ok::<_, QueryError>(params.number::<i128>(key)?.and_then(|total| u64::try_from(total).ok()));
     Ok(OwnedAnnounceQuery {
         info_hash: InfoHash(id("info_hash")?),
         peer_id: PeerId(id("peer_id")?),
-        ip: params.text("ip")?.filter(|ip| !ip.is_empty()),
+        ip: params.text("ip")?.filter(|ip| !ip.is_empty()).map(Cow::into_owned),
         port: params.number("port")?.ok_or(QueryError::Missing { key: "port" })?,
         uploaded: total("uploaded")?.unwrap_or(0),
         downloaded: total("downloaded")?.unwrap_or(0),
@@ -163,30 +166,58 @@ pub fn decode_query(query: &str) -> Result<OwnedAnnounceQuery, QueryError> {
 }
 
 /// A query string with access by key.
-pub(super) struct Params<'a>(pub(super) &'a str);
+pub(super) struct Params<'a>(Vec<Param<'a>>);
+
+/// `key=value`, or a key alone.
+struct Param<'a> {
+    key: &'a str,
+    escaped: Option<&'a str>,
+}
 
 impl<'a> Params<'a> {
+    pub(super) fn new(query: &'a str) -> Self {
+        let param = |text: &'a str| match text.split_once('=') {
+            Some((key, value)) => Param { key, escaped: Some(value) },
+            None => Param { key: text, escaped: None },
+        };
+        // Room for the keys of an announce.
+        let mut params = Vec::with_capacity(16);
+        params.extend(query.split('&').map(param));
+        Self(params)
+    }
+
     /// Returns the values of all keys of this name.
-    pub(super) fn all(&self, key: &'static str) -> impl Iterator<Item = Result<Vec<u8>, QueryError>> + use<'a> {
-        let values = self.0.split('&').filter_map(move |param| param.strip_prefix(key)?.strip_prefix('='));
-        values.map(move |value| unescape(value.as_bytes(), Plus::Space).ok_or(QueryError::Invalid { key }))
+    pub(super) fn all(&self, key: &'static str) -> impl Iterator<Item = Result<Vec<u8>, QueryError>> {
+        let values = self.0.iter().filter(move |param| param.key == key).filter_map(|param| param.escaped);
+        values.map(move |value| value_of(key, value).map(Cow::into_owned))
+    }
+
+    fn value(&self, key: &'static str) -> Result<Option<Cow<'a, [u8]>>, QueryError> {
+        let found = self.0.iter().find(|param| param.key == key);
+        found.map(|param| value_of(key, param.escaped.unwrap_or_default())).transpose()
     }
 
     fn bytes(&self, key: &'static str) -> Result<Option<Vec<u8>>, QueryError> {
-        let value = self.0.split('&').find_map(|param| match param.split_once('=') {
-            Some((found, value)) => (found == key).then_some(value),
-            None => (param == key).then_some(""),
-        });
-        value.map(|value| unescape(value.as_bytes(), Plus::Space).ok_or(QueryError::Invalid { key })).transpose()
+        Ok(self.value(key)?.map(Cow::into_owned))
     }
 
-    fn text(&self, key: &'static str) -> Result<Option<String>, QueryError> {
-        let bytes = self.bytes(key)?;
-        bytes.map(|bytes| String::from_utf8(bytes).map_err(|_| QueryError::Invalid { key })).transpose()
+    fn text(&self, key: &'static str) -> Result<Option<Cow<'a, str>>, QueryError> {
+        let text = |bytes| match bytes {
+            Cow::Borrowed(bytes) => std::str::from_utf8(bytes).ok().map(Cow::Borrowed),
+            Cow::Owned(bytes) => String::from_utf8(bytes).ok().map(Cow::Owned),
+        };
+        self.value(key)?.map(|bytes| text(bytes).ok_or(QueryError::Invalid { key })).transpose()
     }
 
     fn number<T: std::str::FromStr>(&self, key: &'static str) -> Result<Option<T>, QueryError> {
         let text = self.text(key)?;
         text.map(|text| text.parse().map_err(|_| QueryError::Invalid { key })).transpose()
     }
+}
+
+fn value_of<'a>(key: &'static str, escaped: &'a str) -> Result<Cow<'a, [u8]>, QueryError> {
+    if !escaped.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
+        return Ok(Cow::Borrowed(escaped.as_bytes()));
+    }
+    unescape(escaped.as_bytes(), Plus::Space).map(Cow::Owned).ok_or(QueryError::Invalid { key })
 }

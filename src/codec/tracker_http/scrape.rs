@@ -40,7 +40,8 @@ pub fn decode_scrape_query(query: &str) -> Result<Vec<InfoHash>, QueryError> {
     let hash = |value: Result<Vec<u8>, QueryError>| {
         Ok(InfoHash(value?.try_into().map_err(|_| QueryError::Invalid { key: "info_hash" })?))
     };
-    let hashes = Params(query).all("info_hash").take(limits::TRACKER_SCRAPE_MAX).map(hash);
+    let params = Params::new(query);
+    let hashes = params.all("info_hash").take(limits::TRACKER_SCRAPE_MAX).map(hash);
     let hashes: Vec<InfoHash> = hashes.collect::<Result<_, _>>()?;
     // Other trackers answer with their whole list, which no client needs.
     if hashes.is_empty() { Err(QueryError::Missing { key: "info_hash" }) } else { Ok(hashes) }

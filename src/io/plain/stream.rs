@@ -120,6 +120,15 @@ impl Stream {
         .await
     }
 
+    /// Repeats `call`, which reads from the socket, until it does not have to wait, and waits in between. Retries
+    /// interrupted calls.
+    pub(in crate::io) async fn when_readable<T>(
+        &self,
+        call: impl Fn(BorrowedFd<'_>) -> io::Result<T>,
+    ) -> io::Result<T> {
+        self.when(Interest::READABLE, |_| call(self.as_fd())).await
+    }
+
     /// Repeats `call` until it does not have to wait, and waits in between. Retries interrupted calls.
     async fn when<T>(&self, interest: Interest, mut call: impl FnMut(RawFd) -> io::Result<T>) -> io::Result<T> {
         loop {

@@ -19,15 +19,19 @@ use crate::codec::tracker_http::{
 };
 use crate::io::StartError;
 use crate::tracker::{Announcement, Reply, SwarmPeer};
+use crate::web::direct::{Direct, Endpoints};
 use crate::web::forwarded::TrustedProxies;
-use crate::web::listener::{Bounds, Endpoints};
+use crate::web::listener::{Bounds, Service};
 use crate::web::plain::{healthy, not_found};
 use crate::web::server::serve;
+
+const ANNOUNCE: &str = "/announce";
+const SCRAPE: &str = "/scrape";
 
 /// Creates the routes `/announce` and `/scrape`. They must be served by [`crate::web::listener::serve`], which determines the
 /// address of the client.
 pub fn router(tracker: Tracker) -> Router {
-    Router::new().route("/announce", get(announce)).route("/scrape", get(scrape)).with_state(tracker)
+    Router::new().route(ANNOUNCE, get(announce)).route(SCRAPE, get(scrape)).with_state(tracker)
 }
 
 /// Creates the routes of a tracker without pages.
@@ -44,41 +48,62 @@ pub fn start(
 ) -> Result<Vec<JoinHandle<()>>, StartError> {
     let start = |(index, listener): (usize, std::net::TcpListener)| {
         let bounds = Bounds { proxies: proxies.clone(), ..Bounds::default() };
-        serve(format!("tracker-http-{index}"), listener, bounds, alone(tracker.clone()), stop)
+        let service = Service { router: alone(tracker.clone()), direct: Some(Arc::new(tracker.clone())) };
+        serve(format!("tracker-http-{index}"), listener, bounds, service, stop)
     };
     listeners.into_iter().enumerate().map(start).collect()
 }
 
-/// Refusals have the status 200 too, since peers read the `failure reason` only with that status.
+/// The content type of all replies.
+const PLAIN_TEXT: [(header::HeaderName, &str); 1] = [(header::CONTENT_TYPE, "text/plain")];
+
 async fn announce(
     State(tracker): State<Tracker>,
     ConnectInfo(endpoints): ConnectInfo<Endpoints>,
     RawQuery(query): RawQuery,
 ) -> impl IntoResponse {
-    tracker.counters().http_announces.fetch_add(1, Ordering::Relaxed);
-    let answer = decode_query(query.as_deref().unwrap_or_default()).map_err(|error| error.to_string());
-    let body = answer.and_then(|query| tracker.answer(endpoints, &query)).unwrap_or_else(|reason| {
-        tracker.counters().refused.fetch_add(1, Ordering::Relaxed);
-        encode_failure(&reason)
-    });
-    ([(header::CONTENT_TYPE, "text/plain")], body)
+    (PLAIN_TEXT, tracker.announce_reply(query.as_deref().unwrap_or_default(), endpoints))
 }
 
 async fn scrape(State(tracker): State<Tracker>, RawQuery(query): RawQuery) -> impl IntoResponse {
-    let body = match decode_scrape_query(query.as_deref().unwrap_or_default()) {
-        Ok(hashes) => encode_scrape(hashes.into_iter().filter_map(|hash| {
-            let stats = tracker.scrape(hash)?;
-            let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
-            let (seeders, leechers) = (count(stats.seeders), count(stats.leechers));
-            Some((hash, ScrapedSwarm { seeders, completed: stats.completed, leechers }))
-        })),
-        Err(error) => encode_failure(&error.to_string()),
-    };
-    ([(header::CONTENT_TYPE, "text/plain")], body)
+    (PLAIN_TEXT, tracker.scrape_reply(query.as_deref().unwrap_or_default()))
+}
+
+impl Direct for Tracker {
+    fn paths(&self) -> &[&str] {
+        &[ANNOUNCE, SCRAPE]
+    }
+
+    fn answer(&self, path: &str, query: &str, endpoints: Endpoints) -> Vec<u8> {
+        if path == ANNOUNCE { self.announce_reply(query, endpoints) } else { self.scrape_reply(query) }
+    }
 }
 
 impl Tracker {
-    fn answer(&self, endpoints: Endpoints, query: &OwnedAnnounceQuery) -> Result<Vec<u8>, String> {
+    /// The body of a reply. Refusals have the status 200 too, since peers read the `failure reason` only with that
+    /// status.
+    fn announce_reply(&self, query: &str, endpoints: Endpoints) -> Vec<u8> {
+        self.counters().http_announces.fetch_add(1, Ordering::Relaxed);
+        let answer = decode_query(query).map_err(|error| error.to_string());
+        answer.and_then(|query| self.answer_announce(endpoints, &query)).unwrap_or_else(|reason| {
+            self.counters().refused.fetch_add(1, Ordering::Relaxed);
+            encode_failure(&reason)
+        })
+    }
+
+    fn scrape_reply(&self, query: &str) -> Vec<u8> {
+        match decode_scrape_query(query) {
+            Ok(hashes) => encode_scrape(hashes.into_iter().filter_map(|hash| {
+                let stats = self.scrape(hash)?;
+                let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+                let (seeders, leechers) = (count(stats.seeders), count(stats.leechers));
+                Some((hash, ScrapedSwarm { seeders, completed: stats.completed, leechers }))
+            })),
+            Err(error) => encode_failure(&error.to_string()),
+        }
+    }
+
+    fn answer_announce(&self, endpoints: Endpoints, query: &OwnedAnnounceQuery) -> Result<Vec<u8>, String> {
         let source = endpoints.remote.ip().to_canonical();
         let announcement = Announcement {
             info_hash: query.info_hash,

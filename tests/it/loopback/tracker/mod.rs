@@ -2,6 +2,7 @@
 
 mod announces;
 mod capacity;
+mod http_connections;
 mod name_servers;
 mod opentracker_interop;
 mod own_host;
