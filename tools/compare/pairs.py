@@ -4,11 +4,12 @@
 Each pair moves one file of random bytes between two network namespaces joined by a veth pair, byte-for-byte compared
 afterwards. Rounds are interleaved, so that a noisy minute affects every pair. Medians are printed as a Markdown table:
 wall GB/s from the downloader's start to its end, the multiple of each client's pair with itself, CPU-seconds per GB
-of both processes.
+of both processes: user and system time of all their threads, which include io_uring's workers, and of children that
+they have waited for. What the kernel's own threads do, such as writing pages back, belongs to no process.
 
 Without pairs: every installed client with itself, and bt-fast with each of them both ways; --all: every seeder with
-every downloader. Needs root, openssl, iproute2, mktorrent and the clients named; libtorrent's python is $LT_PYTHON or
-target/venv's, rqbit is $RQBIT or on PATH.
+every downloader. --on disk,tmpfs does it all in both places; the tmpfs is mounted for the run. Needs root, openssl,
+iproute2, mktorrent and the clients named; libtorrent's python is $LT_PYTHON or target/venv's, rqbit is $RQBIT or on PATH.
 Example: tools/compare/pairs.py --gib 2 --rounds 5 bt:bt lt:lt rqbit:rqbit bt:lt lt:bt
 """
 
@@ -21,11 +22,13 @@ import platform
 import re
 import shlex
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 SUPPORT = ROOT / "tests/it/support"
@@ -34,12 +37,24 @@ SEED_PORT, GET_PORT, TRACKER_PORT = 6981, 6982, 6969
 TRACKER_URL = f"http://{SEED_IP}:{TRACKER_PORT}/announce"
 NAMES = {"bt": "bt-fast", "lt": "libtorrent", "rqbit": "rqbit", "aria2": "aria2", "tr": "Transmission"}
 CLIENTS = list(NAMES)
+PLACES = ["disk", "tmpfs"]
+# Room on the tmpfs beyond the content and one copy of it: logs, torrents, what clients keep at home.
+TMPFS_SPARE_BYTES = 256 << 20
 READY_TIMEOUT_S = 60
 POLL_S = 0.005
 
 
+def places(text):
+    """The argument of --on."""
+    chosen = text.split(",")
+    if not set(chosen) <= set(PLACES):
+        raise argparse.ArgumentTypeError(f"{text}: not of {', '.join(PLACES)}")
+    return chosen
+
+
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--on", type=places, default=["disk"], metavar="PLACES", help="disk, tmpfs or disk,tmpfs [disk]")
     parser.add_argument("pairs", nargs="*", metavar="SEEDER:GETTER", help="of " + ", ".join(CLIENTS))
     parser.add_argument("--all", action="store_true", help="every installed client with every other one")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write every round's figures there")
@@ -101,11 +116,47 @@ def call(*command):
     subprocess.run([str(part) for part in command], check=True, stdout=subprocess.DEVNULL)
 
 
+def stop_on_signals():
+    """Lets SIGTERM and SIGHUP unwind like Ctrl-C, so that processes, namespaces and mounts go."""
+    def stop(number, _):
+        raise SystemExit(128 + number)
+
+    for number in signal.SIGTERM, signal.SIGHUP:
+        signal.signal(number, stop)
+
+
+@contextlib.contextmanager
+def tmpfs(folder, size):
+    """A tmpfs of this size on the folder, for the time of the block."""
+    available = int(re.search(r"MemAvailable:\s+(\d+)", Path("/proc/meminfo").read_text())[1]) << 10
+    if size > available:
+        sys.exit(f"a tmpfs of {size >> 20} MiB does not fit into the {available >> 20} MiB of memory available")
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        call("mount", "-t", "tmpfs", "-o", f"size={size}", "pairs", folder)
+        yield folder
+    finally:
+        # A client that was just killed may hold the mount for a moment.
+        if os.path.ismount(folder):
+            call("umount", "-l", folder)
+        folder.rmdir()
+
+
 class Hosts:
     """Two network namespaces on one wire, named after this process and removed at the end."""
 
-    def __enter__(self):
+    def __init__(self):
         self.seed, self.get = f"pairs-{os.getpid()}s", f"pairs-{os.getpid()}g"
+
+    def __enter__(self):
+        try:
+            self.connect()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def connect(self):
         call("ip", "netns", "add", self.seed)
         call("ip", "netns", "add", self.get)
         call("ip", "link", "add", "veth0", "netns", self.seed, "type", "veth", "peer", "name", "veth0", "netns", self.get)
@@ -113,11 +164,10 @@ class Hosts:
             call("ip", "-n", name, "addr", "add", f"{ip}/24", "dev", "veth0")
             call("ip", "-n", name, "link", "set", "lo", "up")
             call("ip", "-n", name, "link", "set", "veth0", "up")
-        return self
 
     def __exit__(self, *_):
         for name in self.seed, self.get:
-            subprocess.run(["ip", "netns", "del", name], check=False)
+            subprocess.run(["ip", "netns", "del", name], check=False, stderr=subprocess.DEVNULL)
 
 
 class Process:
@@ -150,11 +200,11 @@ class Process:
         return self.status is not None
 
     def cpu_s(self):
-        """User and system time so far, of all threads."""
+        """User and system time so far, of all threads and of children that were waited for."""
         if self.has_ended():
             return self.rusage.ru_utime + self.rusage.ru_stime
         fields = Path(f"/proc/{self.child.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 def aria2(folder, port, torrent):
@@ -221,10 +271,11 @@ def has_announced(tracker, port):
     return any(line.get("port") == str(port) and line.get("left") == "0" for line in announces)
 
 
-def transfer(hosts, pair, source, torrent, options):
+def transfer(hosts, pair, content, options):
     """One round of one pair: GB/s and CPU-s/GB of both sides, or None when it failed."""
     seeder, getter = pair.split(":")
-    out, seed_home, get_home = (options.work / name for name in ("out", "seed-home", "get-home"))
+    source, torrent = content.source, content.torrent
+    out, seed_home, get_home = (content.folder / name for name in ("out", "seed-home", "get-home"))
     for folder in out, seed_home, get_home:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
@@ -250,15 +301,25 @@ def transfer(hosts, pair, source, torrent, options):
     same = ended_well and subprocess.run(["cmp", "-s", source, out / source.name], check=False).returncode == 0
     gb = source.stat().st_size / 1e9
     verdict = "ok" if same else "DIFFERS" if ended_well else "FAILED"
-    print(f"{pair:>12} {gb / wall_s:6.3f} GB/s, CPU-s/GB seed {seed_cpu_s / gb:5.2f} get {get_cpu_s / gb:5.2f}, {verdict}",
+    print(f"{pair:>12} on {content.place:5} {gb / wall_s:6.3f} GB/s, "
+          f"CPU-s/GB seed {seed_cpu_s / gb:5.2f} get {get_cpu_s / gb:5.2f}, {verdict}",
           file=sys.stderr, flush=True)
     shutil.rmtree(out, ignore_errors=True)
     return (gb / wall_s, seed_cpu_s / gb, get_cpu_s / gb) if same else None
 
 
-def make_content(options):
-    """A file of random bytes and its torrent; both are kept for the next run."""
-    source = options.work / "content" / f"{options.gib:g}GiB.bin"
+class Content(NamedTuple):
+    """A file of random bytes and its torrent, and the folder beside them for downloads."""
+
+    place: str
+    folder: Path
+    source: Path
+    torrent: Path
+
+
+def make_content(place, folder, options):
+    """On disk both files are kept for the next run."""
+    source = folder / "content" / f"{options.gib:g}GiB.bin"
     size = int(options.gib * (1 << 30))
     if not source.exists():
         source.parent.mkdir(parents=True, exist_ok=True)
@@ -267,17 +328,43 @@ def make_content(options):
         subprocess.run(f"openssl enc -aes-128-ctr -nosalt -K {key} -iv 0 -in /dev/zero 2>/dev/null | head -c {size} "
                        f"> {shlex.quote(str(unfinished))}", shell=True, check=True)
         unfinished.rename(source)
-    torrent = options.work / f"{options.gib:g}GiB-{options.piece_kib}KiB.torrent"
+    torrent = folder / f"{options.gib:g}GiB-{options.piece_kib}KiB.torrent"
     if not torrent.exists():
         exponent = (options.piece_kib << 10).bit_length() - 1
         call("mktorrent", "-l", exponent, "-a", TRACKER_URL, "-o", torrent, source)
-    return source, torrent
+    return Content(place, folder, source, torrent)
 
 
-def machine():
-    model = next((line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
-                  if line.startswith("model name")), platform.machine())
-    return f"{os.cpu_count()} × {model}, Linux {platform.release()}"
+def prepare(place, options, stack):
+    """The content in this place; `stack` unmounts what was mounted for it."""
+    folder = options.work
+    if place == "tmpfs":
+        size = 2 * int(options.gib * (1 << 30)) + TMPFS_SPARE_BYTES
+        folder = stack.enter_context(tmpfs(options.work / "tmpfs", size))
+    return make_content(place, folder, options)
+
+
+def measure(pairs, options):
+    """The figures of each round of each pair in each place, by (place, pair)."""
+    results = {(place, pair): [] for place in options.on for pair in pairs}
+    with contextlib.ExitStack() as stack:
+        contents = [prepare(place, options, stack) for place in options.on]
+        hosts = stack.enter_context(Hosts())
+        for _ in range(options.rounds):
+            for content in contents:
+                for pair in pairs:
+                    results[content.place, pair].append(transfer(hosts, pair, content, options))
+    return results
+
+
+def machine(folder):
+    """Processor, kernel, memory and the file system of the folder."""
+    cpu_info, memory_info = Path("/proc/cpuinfo").read_text(), Path("/proc/meminfo").read_text()
+    model = re.search(r"^model name\s*:\s*(.+)$", cpu_info, re.MULTILINE)
+    memory_gib = int(re.search(r"MemTotal:\s+(\d+)", memory_info)[1]) / (1 << 20)
+    file_system = subprocess.run(["stat", "-f", "-c", "%T", folder], capture_output=True, text=True, check=True).stdout
+    return (f"{os.cpu_count()} × {model[1] if model else platform.machine()}, {memory_gib:.0f} GiB of memory, "
+            f"Linux {platform.release()}, {file_system.strip()}")
 
 
 def medians(rounds):
@@ -291,32 +378,38 @@ def own_pairs(pair):
     return dict.fromkeys(f"{client}:{client}" for client in pair.split(":"))
 
 
+def named(clients, installed):
+    return ", ".join(f"{client} = {NAMES[client]} {installed[client]}" for client in CLIENTS if client in clients)
+
+
 def report(results, options, installed):
-    """Prints Markdown: one row for each pair, with its ratio to the pairs of its clients with themselves."""
-    names = ", ".join(f"{client} = {NAMES[client]} {version}" for client, version in installed.items()
-                      if any(client in pair.split(":") for pair in results))
+    """Prints Markdown: one row for each pair and place, with its ratio to the pairs of its clients with themselves."""
+    clients = {client for _, pair in results for client in pair.split(":")}
     print(f"{options.gib:g} GiB, {options.piece_kib} KiB pieces, medians of {options.rounds} interleaved rounds, "
-          f"{datetime.date.today()}; {machine()}. {names}.\n")
-    print("| seeder → getter | GB/s | × own pair | seed CPU-s/GB | get CPU-s/GB | complete |")
-    print("|---|--:|--:|--:|--:|--:|")
-    figures = {pair: medians(rounds) for pair, rounds in results.items()}
-    for pair, rounds in results.items():
+          f"{datetime.date.today()}; {machine(options.work)}. {named(clients, installed)}.\n")
+    print("| seeder → getter | on | GB/s | × own pair | seed CPU-s/GB | get CPU-s/GB | complete |")
+    print("|---|---|--:|--:|--:|--:|--:|")
+    figures = {key: medians(rounds) for key, rounds in results.items()}
+    for (place, pair), rounds in results.items():
         name, complete = pair.replace(":", " → "), f"{sum(map(bool, rounds))}/{len(rounds)}"
-        if not figures[pair]:
-            print(f"| {name} | – | – | – | – | {complete} |")
+        if not figures[place, pair]:
+            print(f"| {name} | {place} | – | – | – | – | {complete} |")
             continue
-        speed, seed_cpu, get_cpu = figures[pair]
-        own = [f"{speed / figures[other][0]:.2f} {other.split(':')[0]}" for other in own_pairs(pair)
-               if other != pair and figures.get(other)]
-        print(f"| {name} | {speed:.2f} | {', '.join(own) or '–'} | {seed_cpu:.2f} | {get_cpu:.2f} | {complete} |")
-    others = {pair: figure[0] for pair, figure in figures.items() if figure and "bt" not in pair.split(":")}
-    if figures.get("bt:bt") and others:
-        fastest = max(others, key=others.get)
-        print(f"\nbt → bt is {figures['bt:bt'][0] / others[fastest]:.2f} × the fastest pair of others, "
-              f"{fastest.replace(':', ' → ')}.")
+        speed, seed_cpu, get_cpu = figures[place, pair]
+        own = [f"{speed / figures[place, other][0]:.2f} {other.split(':')[0]}" for other in own_pairs(pair)
+               if other != pair and figures.get((place, other))]
+        print(f"| {name} | {place} | {speed:.2f} | {', '.join(own) or '–'} | {seed_cpu:.2f} | {get_cpu:.2f} | {complete} |")
+    for place in options.on:
+        others = {pair: figure[0] for (where, pair), figure in figures.items()
+                  if where == place and figure and "bt" not in pair.split(":")}
+        if figures.get((place, "bt:bt")) and others:
+            fastest = max(others, key=others.get)
+            print(f"\nOn {place} bt → bt is {figures[place, 'bt:bt'][0] / others[fastest]:.2f} × the fastest pair of "
+                  f"others, {fastest.replace(':', ' → ')}.")
 
 
 def main():
+    stop_on_signals()
     options = arguments()
     options.work = options.work.resolve()
     options.bt = options.bt.resolve()
@@ -329,17 +422,14 @@ def main():
             print(f"{pair}: left out, {absent} is not installed", file=sys.stderr)
     if not pairs:
         sys.exit("no pair of installed clients: build bt-fast with 'cargo build --release' first")
-    source, torrent = make_content(options)
-    results = {pair: [] for pair in pairs}
-    with Hosts() as hosts:
-        for _ in range(options.rounds):
-            for pair in pairs:
-                results[pair].append(transfer(hosts, pair, source, torrent, options))
+    results = measure(pairs, options)
     report(results, options, installed)
     if options.json:
         keys = ["gb_per_s", "seed_cpu_s_per_gb", "get_cpu_s_per_gb"]
-        rounds = {pair: [figures and dict(zip(keys, figures)) for figures in rounds] for pair, rounds in results.items()}
-        options.json.write_text(json.dumps({"machine": machine(), "gib": options.gib, "versions": installed, "pairs": rounds}))
+        rounds = {place: {pair: [figures and dict(zip(keys, figures)) for figures in results[place, pair]] for pair in pairs}
+                  for place in options.on}
+        options.json.write_text(json.dumps(
+            {"machine": machine(options.work), "gib": options.gib, "versions": installed, "pairs": rounds}))
     return 0 if all(all(rounds) for rounds in results.values()) else 1
 
 

@@ -8,6 +8,7 @@ Needs libtorrent in $LT_PYTHON or target/venv. Example: tools/compare/swarm.py -
 """
 
 import argparse
+import contextlib
 import filecmp
 import json
 import os
@@ -19,8 +20,11 @@ import threading
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-LT_CLIENT = ROOT / "tests/it/support/lt_client.py"
+sys.dont_write_bytecode = True
+import pairs  # noqa: E402
+
+ROOT = pairs.ROOT
+LT_CLIENT = pairs.SUPPORT / "lt_client.py"
 IP = "127.0.0.1"
 TRACKER_PORT, FIRST_PORT = 6969, 7101
 
@@ -43,6 +47,12 @@ def start(command, log):
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=open(log, "wb"), text=True)
 
 
+def end(process):
+    if process.poll() is None:
+        process.kill()
+        process.wait()
+
+
 def wait_for(process, said):
     """Reads the process's lines until `said` accepts one; returns that line."""
     for line in process.stdout:
@@ -60,20 +70,19 @@ def event(name, **fields):
 
 
 def downloader(client, at, options, torrent, length):
-    """The process, and the predicate for the line that it prints when it has everything."""
+    """The command, and the predicate for the line that it prints when it has everything."""
     folder = options.work / f"get{at}"
     folder.mkdir()
     port, rate = str(FIRST_PORT + at), str(options.link)
     if client == "lt":
-        python = os.environ.get("LT_PYTHON", str(ROOT / "target/venv/bin/python"))
-        command = [python, "-u", LT_CLIENT, "share", torrent, folder, IP, port, *([rate] if options.link else [])]
+        command = [pairs.python(), "-u", LT_CLIENT, "share", torrent, folder, IP, port, *([rate] if options.link else [])]
         said = lambda line: line.strip() == "complete"  # noqa: E731
     else:
         limits = ["--up", rate, "--down", rate] if options.link else []
         command = [options.bt, "get", torrent, "-o", folder, "--listen", f"{IP}:{port}", "--seed", "--json", *limits]
         command += ["--json-interval", "50ms"]
         said = event("progress", bytes_done=length)
-    return start([str(part) for part in command], options.work / f"get{at}.log"), said
+    return command, said
 
 
 def swarm(options, content, torrent):
@@ -82,39 +91,47 @@ def swarm(options, content, torrent):
         shutil.rmtree(folder) if folder.is_dir() else folder.unlink()
     limits = ["--up", str(options.link)] if options.link else []
     seed = [options.bt, "seed", torrent, "--data", content.parent, "--listen", f"{IP}:{FIRST_PORT - 1}", "--json"]
-    origin = start([str(part) for part in seed + limits], options.work / "origin.log")
-    wait_for(origin, event("seeding"))
     clients = [options.only or client for _ in range(options.each) for client in ("bt", "lt")]
-    began, finished, threads, processes = time.monotonic(), [None] * len(clients), [], []
-    for at, client in enumerate(clients):
-        process, said = downloader(client, at, options, torrent, content.stat().st_size)
-        processes.append(process)
+    finished, ended = [None] * len(clients), [False] * len(clients)
+    with contextlib.ExitStack() as stack:
+        def run(command, log):
+            process = start([str(part) for part in command], log)
+            stack.callback(end, process)
+            return process
 
-        def watch(at=at, process=process, said=said):
-            try:
-                wait_for(process, said)
-                finished[at] = time.monotonic() - began
-                for _ in process.stdout:
-                    pass
-            except (RuntimeError, ValueError):
-                pass
+        origin = run(seed + limits, options.work / "origin.log")
+        wait_for(origin, event("seeding"))
+        began = time.monotonic()
+        processes = []
+        for at, client in enumerate(clients):
+            command, said = downloader(client, at, options, torrent, content.stat().st_size)
+            processes.append(run(command, options.work / f"get{at}.log"))
 
-        threads.append(threading.Thread(target=watch, daemon=True))
-        threads[-1].start()
-    while None in finished and time.monotonic() < began + options.timeout:
-        time.sleep(0.05)
-    for process in processes:
-        process.terminate()
-    origin.terminate()
-    uploaded = json.loads(wait_for(origin, event("stopped")))["uploaded"]
-    for process in [*processes, origin]:
-        process.wait(30)
+            def watch(at=at, process=processes[-1], said=said):
+                try:
+                    wait_for(process, said)
+                    finished[at] = time.monotonic() - began
+                    for _ in process.stdout:
+                        pass
+                except (RuntimeError, ValueError):
+                    ended[at] = True
+
+            threading.Thread(target=watch, daemon=True).start()
+        while None in finished and not any(ended) and time.monotonic() < began + options.timeout:
+            time.sleep(0.05)
+        for process in processes:
+            process.terminate()
+        origin.terminate()
+        uploaded = json.loads(wait_for(origin, event("stopped")))["uploaded"]
+        for process in [*processes, origin]:
+            process.wait(30)
     paths = [options.work / f"get{at}" / content.name for at in range(len(clients))]
     exact = [path.exists() and filecmp.cmp(content, path, shallow=False) for path in paths]
     return list(zip(clients, finished, exact)), uploaded / content.stat().st_size
 
 
 def main():
+    pairs.stop_on_signals()
     options = arguments()
     shutil.rmtree(options.work, ignore_errors=True)
     source = options.work / "source"
@@ -140,8 +157,7 @@ def main():
                 if times:
                     print(f"  {client}: first {min(times):.2f}, median {statistics.median(times):.2f}, last {max(times):.2f} s")
     finally:
-        tracker.terminate()
-        tracker.wait(30)
+        end(tracker)
     sys.exit(1 if failed else 0)
 
 
