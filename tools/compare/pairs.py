@@ -362,7 +362,8 @@ def machine(folder):
     cpu_info, memory_info = Path("/proc/cpuinfo").read_text(), Path("/proc/meminfo").read_text()
     model = re.search(r"^model name\s*:\s*(.+)$", cpu_info, re.MULTILINE)
     memory_gib = int(re.search(r"MemTotal:\s+(\d+)", memory_info)[1]) / (1 << 20)
-    file_system = subprocess.run(["stat", "-f", "-c", "%T", folder], capture_output=True, text=True, check=True).stdout
+    file_system = subprocess.run(["findmnt", "-n", "-o", "FSTYPE", "-T", folder], capture_output=True, text=True,
+                                 check=True).stdout
     return (f"{os.cpu_count()} × {model[1] if model else platform.machine()}, {memory_gib:.0f} GiB of memory, "
             f"Linux {platform.release()}, {file_system.strip()}")
 

@@ -106,6 +106,11 @@ def section(text, heads, rows):
     return f"{textwrap.fill(text, LINE_LEN, break_on_hyphens=False)}\n\n{table(heads, rows)}"
 
 
+def rounded(figure):
+    """Two digits after the point, or two that count."""
+    return f"{figure:.2f}" if figure >= 0.1 else f"{figure:.2g}"
+
+
 def pair_gib(pair, options):
     return options.gib * min(PARTS.get(client, 1) for client in pair.split(":"))
 
@@ -125,7 +130,7 @@ def measure_pairs(options, installed):
         figures = [figure for place in pairs.PLACES for figure in pairs.medians(results[place, pair])]
         seeder, getter = (pairs.NAMES[client] for client in pair.split(":"))
         size = "" if pair_gib(pair, options) == options.gib else f" ({pair_gib(pair, options):g} GiB)"
-        rows.append([f"{seeder} → {getter}{size}", *(f"{figure:.2f}" for figure in figures)])
+        rows.append([f"{seeder} → {getter}{size}", *map(rounded, figures)])
     heads = ["seeder → getter", *(f"{place} {unit}" for place in pairs.PLACES
                                   for unit in ("GB/s", "seed CPU-s/GB", "get CPU-s/GB"))]
     return section(f"One file of {options.gib:g} GiB, or of the size in the row ({options.piece_kib // 1024} MiB pieces), "
