@@ -1,5 +1,7 @@
 //! One link with a scripted peer, message by message.
 
+#[path = "progress_tests.rs"]
+mod progress;
 #[path = "stream_tests.rs"]
 mod streams;
 
@@ -541,29 +543,6 @@ fn a_peer_that_requests_nothing_does_not_count_as_interested() {
     // The request waits to be served.
     link.follow_use(idle + 10 * limits::SLOT_IDLE_NOTICE, Reading::Nothing);
     assert!(link.shared().wants_blocks());
-}
-
-#[test]
-fn a_download_behind_or_among_corrupting_peers_seeks_more() {
-    let swarm = swarm_of(1000, &[0, 1], 1);
-    let sought = |have_counts: &[u32]| {
-        let peer = |&have_count: &u32| {
-            let peer = PeerShared::new(1, ([127, 0, 0, 1], 6881).into());
-            peer.count_haves(have_count as usize);
-            Arc::new(peer)
-        };
-        swarm.connections_sought(&have_counts.iter().map(peer).collect::<Vec<_>>())
-    };
-    let behind = 2 + 1000 / limits::BEHIND_SHARE + 1;
-    assert_eq!(sought(&[]), limits::CONNECTIONS_SOUGHT);
-    assert_eq!(sought(&[behind, behind, 0]), limits::CONNECTIONS_LEECHING_MAX);
-    assert_eq!(sought(&[behind - 1, behind, 0]), limits::CONNECTIONS_SOUGHT);
-    assert_eq!(sought(&[behind, 0, 1000, 1000]), limits::CONNECTIONS_SOUGHT, "seeders do not count");
-    swarm.totals.corrupt.store(1, Relaxed);
-    assert_eq!(sought(&[1000]), limits::CONNECTIONS_SOUGHT_UNPROVEN);
-    let proven = PeerShared::new(1, ([127, 0, 0, 1], 6881).into());
-    proven.set_proven();
-    assert_eq!(swarm.connections_sought(&[Arc::new(proven)]), limits::CONNECTIONS_SOUGHT);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The state that all connections of a torrent share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::availability::{Availability, Unavailable};
 use super::gauge::Gauge;
@@ -34,6 +34,8 @@ pub struct Swarm<S: PieceMemory> {
     pub(super) proven_asked: Gauge,
     /// Proven peers that send the blocks that they are asked for.
     pub(super) proven_giving: Gauge,
+    /// See [`Self::is_late`].
+    late: AtomicBool,
     pub totals: Totals,
 }
 
@@ -81,6 +83,7 @@ impl<S: PieceMemory> Swarm<S> {
             asked: Gauge::default(),
             proven_asked: Gauge::default(),
             proven_giving: Gauge::default(),
+            late: AtomicBool::new(false),
             totals: Totals::default(),
             geometry,
         };
@@ -113,14 +116,32 @@ impl<S: PieceMemory> Swarm<S> {
         if self.totals.corrupt.load(Ordering::Relaxed) > 0 && !peers.iter().any(is_proven) {
             return limits::CONNECTIONS_SOUGHT_UNPROVEN;
         }
+        let is_behind = self.is_behind(peers, limits::BEHIND_SHARE);
+        if is_behind { limits::CONNECTIONS_LEECHING_MAX } else { limits::CONNECTIONS_SOUGHT }
+    }
+
+    /// Notes whether the download is late among these peers. To be called many times a second.
+    pub(super) fn compare_progress(&self, peers: &[Arc<PeerShared>]) {
+        let is_late = !self.pieces.is_complete() && self.is_behind(peers, limits::LATE_SHARE);
+        self.late.store(is_late, Ordering::Relaxed);
+    }
+
+    /// More than half of the connected leechers are ahead of the download: it asks each peer for more blocks at a time.
+    pub(super) fn is_late(&self) -> bool {
+        self.late.load(Ordering::Relaxed)
+    }
+
+    /// Whether more than half of the leechers among these peers have more pieces than we do, by one part of `share` of
+    /// all pieces.
+    fn is_behind(&self, peers: &[Arc<PeerShared>], share: u32) -> bool {
         let piece_count = self.geometry.piece_count();
-        let ahead_at = self.pieces.have_count() + piece_count / limits::BEHIND_SHARE;
+        let ahead_at = self.pieces.have_count() + piece_count / share;
         let (mut leechers, mut ahead) = (0, 0);
         for have_count in peers.iter().map(|peer| peer.have_count()).filter(|&n| n < piece_count) {
             leechers += 1;
             ahead += usize::from(have_count > ahead_at);
         }
-        if 2 * ahead > leechers { limits::CONNECTIONS_LEECHING_MAX } else { limits::CONNECTIONS_SOUGHT }
+        2 * ahead > leechers
     }
 
     /// Rebuilds the order of missing pieces.

@@ -70,6 +70,7 @@ impl TorrentControl {
             self.reorder_at = now + limits::ORDER_INTERVAL;
             swarm.reorder_if_changed(rng);
         }
+        swarm.compare_progress(peers);
         let role = if swarm.pieces.is_complete() { Role::Seeding } else { Role::Downloading };
         self.choke_driver.step(now, peers, role, rng)
     }
