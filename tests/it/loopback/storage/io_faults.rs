@@ -2,8 +2,9 @@
 //!
 //! `BT_FAST_FAULTS` and `BT_FAST_CHAOS` work only in debug builds (`io::fault`).
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, ops::Range, path::Path, process::Command};
 
+use bt_fast::base::limits;
 use rustix::process::Signal;
 
 use crate::loopback::{
@@ -53,15 +54,26 @@ fn each_write_and_sync_may_fail_once_or_permanently() {
     if cfg!(not(debug_assertions)) {
         return;
     }
-    let fixture = Fixture::file(LEN);
-    let seed = fixture.seed();
     // The first write and the first two syncs belong to the empty record. Then there is one write per piece and one
     // sync for the data, followed by those for the record and the folder.
-    for (step, numbers) in [("write", 1..PIECE_COUNT + 1), ("sync", 2..3)] {
+    each_may_fail(&long_pieces(), [("write", 1..PIECE_COUNT + 1), ("sync", 2..3)]);
+    // One write stores several short pieces.
+    each_may_fail(&Fixture::file(LEN), [("write", 1..2), ("sync", 2..3)]);
+}
+
+/// Content of pieces of which each has a write of its own.
+fn long_pieces() -> Fixture {
+    Fixture::file_with_piece_len(u64::from(PIECE_COUNT * limits::WRITE_RUN_LEN), limits::WRITE_RUN_LEN)
+}
+
+#[track_caller]
+fn each_may_fail(fixture: &Fixture, steps: [(&str, Range<u32>); 2]) {
+    let seed = fixture.seed();
+    for (step, numbers) in steps {
         for number in numbers {
             for lasting in ["", "+"] {
                 let target = fixture.scratch.folder(&format!("{step} {number}{lasting}"));
-                let finished = get_with(&fixture, &seed, &target, &format!("{step}@{number}{lasting}={}", libc::EIO));
+                let finished = get_with(fixture, &seed, &target, &format!("{step}@{number}{lasting}={}", libc::EIO));
                 assert_fails(&finished, 5, "/content: can't write");
                 fs::remove_dir_all(target).unwrap();
             }
@@ -73,7 +85,7 @@ fn each_errno_has_an_exit_code_and_a_remedy() {
     if cfg!(not(debug_assertions)) {
         return;
     }
-    let fixture = Fixture::file(LEN);
+    let fixture = long_pieces();
     let seed = fixture.seed();
     for (errno, code, part) in [
         (libc::ENOSPC, 5, "disk is full"),

@@ -3,7 +3,7 @@
 
 use std::{
     io::{Read, Write},
-    net::{Shutdown, SocketAddr, TcpStream},
+    net::{SocketAddr, TcpStream},
     time::Duration,
 };
 
@@ -37,18 +37,27 @@ impl Tracker {
         stream
     }
 
-    /// Sends these parts with a pause between them, closes this direction, and returns everything that comes back.
+    /// Sends these parts with a pause between them, of which the last makes the server close the connection, and returns
+    /// everything that comes back.
     fn exchange(&self, parts: &[&str]) -> String {
         let mut stream = self.connect();
         for part in parts {
-            stream.write_all(part.as_bytes()).unwrap();
+            let _ = stream.write_all(part.as_bytes());
             std::thread::sleep(Duration::from_millis(5));
         }
-        stream.shutdown(Shutdown::Write).unwrap();
         let mut answer = Vec::new();
         // The server may reset a connection whose request it refuses.
         let _ = stream.read_to_end(&mut answer);
         String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    /// [`Self::exchange`] of requests on a connection that stays open, whose last response is left out.
+    fn exchange_kept(&self, parts: &[&str]) -> String {
+        const END: &str = "GET /end HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        let answer = self.exchange(&[parts, &[END]].concat());
+        let (kept, last) = answer.rsplit_once("HTTP/1.").unwrap_or_else(|| panic!("{answer}"));
+        assert!(last.starts_with("1 404"), "{answer}");
+        kept.to_owned()
     }
 }
 
@@ -65,13 +74,13 @@ fn announces_and_pages_share_a_connection_in_any_order() {
     let page = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
     let scrape = "GET /scrape?info_hash=aaaaaaaaaaaaaaaaaaaa HTTP/1.1\r\nHost: x\r\n\r\n";
     let (a, p) = (("200", 1), ("200", 0));
-    assert_eq!(responses(&tracker.exchange(&[&announce, page, &announce])), [a, p, a]);
-    assert_eq!(responses(&tracker.exchange(&[page, &announce])), [p, a]);
+    assert_eq!(responses(&tracker.exchange_kept(&[&announce, page, &announce])), [a, p, a]);
+    assert_eq!(responses(&tracker.exchange_kept(&[page, &announce])), [p, a]);
     let pipelined =
         [&announce[..], &announce, scrape, page, &announce, "GET /none HTTP/1.1\r\nHost: x\r\n\r\n"].concat();
-    assert_eq!(responses(&tracker.exchange(&[&pipelined])), [a, a, p, p, a, ("404", 0)]);
+    assert_eq!(responses(&tracker.exchange_kept(&[&pipelined])), [a, a, p, p, a, ("404", 0)]);
     let many = announce.repeat(200);
-    assert_eq!(responses(&tracker.exchange(&[&many])), [a; 200]);
+    assert_eq!(responses(&tracker.exchange_kept(&[&many])), [a; 200]);
 }
 
 #[test]
@@ -91,12 +100,13 @@ fn other_requests_are_answered_by_their_own_rules() {
     let tracker = Tracker::start();
     let announce = format!("{ANNOUNCE}\r\n");
     let hidden = format!("{ANNOUNCE}Content-Length: {}\r\n\r\n{announce}", announce.len());
-    assert_eq!(responses(&tracker.exchange(&[&hidden])), [("200", 1)], "the body is no second request");
+    assert_eq!(responses(&tracker.exchange_kept(&[&hidden])), [("200", 1)], "the body is no second request");
     let chunked =
         format!("{ANNOUNCE}Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{announce}\r\n0\r\n\r\n", announce.len());
-    assert_eq!(responses(&tracker.exchange(&[&chunked])), [("200", 1)], "the chunk is no second request");
+    assert_eq!(responses(&tracker.exchange_kept(&[&chunked])), [("200", 1)], "the chunk is no second request");
     let both = format!("{ANNOUNCE}Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n");
-    assert!(responses(&tracker.exchange(&[&both])).len() <= 1);
+    let answer = tracker.exchange(&[&both.replace("Host: x", "Host: x\r\nConnection: close")]);
+    assert!(responses(&answer).len() <= 1, "{answer}");
     for (request, status) in [
         (format!("POST {}", &announce[4..]), "405"),
         (announce.replace("HTTP/1.1", "HTTP/9.9"), "400"),
@@ -104,18 +114,18 @@ fn other_requests_are_answered_by_their_own_rules() {
         (announce.replace("Host: x", "Host\0: x"), "400"),
         (announce.replace("left=1", &"x".repeat(40_000)), "4"),
     ] {
-        let answer = tracker.exchange(&[&request]);
+        let answer = tracker.exchange(&[&request.replace("Host", "Connection: close\r\nHost")]);
         let statuses = responses(&answer);
         assert!(statuses.len() == 1 && statuses[0].0.starts_with(status) && statuses[0].1 == 0, "{status}: {answer}");
     }
-    let head = tracker.exchange(&[&announce.replace("GET", "HEAD")]);
+    let head = tracker.exchange_kept(&[&announce.replace("GET", "HEAD")]);
     assert!(responses(&head) == [("200", 0)] && head.ends_with("\r\n\r\n"), "{head}");
-    let absolute = tracker.exchange(&[&announce.replace("/announce", "http://x/announce")]);
+    let absolute = tracker.exchange_kept(&[&announce.replace("/announce", "http://x/announce")]);
     assert_eq!(responses(&absolute), [("200", 1)]);
     let old = tracker.exchange(&[&announce.replace("HTTP/1.1", "HTTP/1.0")]);
     assert!(old.starts_with("HTTP/1.0 200 "), "{old}");
     let kept = announce.replace("HTTP/1.1\r\n", "HTTP/1.0\r\nConnection: keep-alive\r\n");
-    assert_eq!(responses(&tracker.exchange(&[&kept, &kept])), [("200", 1); 2]);
+    assert_eq!(responses(&tracker.exchange_kept(&[&kept, &kept])), [("200", 1); 2]);
 }
 
 /// A client that sends nothing, or only a part, holds no other client up.
