@@ -71,6 +71,8 @@ pub const LISTEN_RETRY_PAUSE: Duration = Duration::from_millis(100);
 pub const RING_END_TIMEOUT: Duration = Duration::from_secs(1);
 /// Time within which the kernel must start the worker thread of a ring.
 pub const RING_WORKER_TIMEOUT: Duration = Duration::from_secs(2);
+/// Attempts to have the kernel start the worker thread of a ring.
+pub const RING_WORKER_TRIES: u32 = 10;
 
 /// Time within which the process ends after Ctrl-C.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);

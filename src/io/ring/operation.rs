@@ -11,7 +11,7 @@ use io_uring_06::{cqueue, opcode, squeue, types};
 use socket2::{SockAddr, SockRef};
 
 use super::in_flight::{InFlight, unless_ring_ends};
-use crate::base::limits::{DIRECT_ALIGN, RETRIES_MAX, RETRY_PAUSE, RING_WORKER_TIMEOUT};
+use crate::base::limits::{DIRECT_ALIGN, RETRIES_MAX, RETRY_PAUSE, RING_WORKER_TIMEOUT, RING_WORKER_TRIES};
 use crate::io::fault::{Step, chaos_interrupt, chaos_truncate, fault_point};
 use crate::io::memory::{FlushStep, Gather, Message, RecvBuffer, SPANS_PER_CALL, SharedFile, advance};
 use crate::io::retry::is_transient;
@@ -74,7 +74,19 @@ pub(in crate::io) async fn no_op() {
 
 /// Has the kernel start a worker thread for this thread's ring, which runs the operations that block. It stays, so that
 /// a later shortage of threads delays them but does not end them.
+///
+/// The kernel gives up after a few attempts that signals interrupt, as if it had no thread to give.
 pub(in crate::io) async fn start_worker() -> io::Result<()> {
+    for _ in 1..RING_WORKER_TRIES {
+        match try_start_worker().await {
+            Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => tokio::time::sleep(RETRY_PAUSE).await,
+            result => return result,
+        }
+    }
+    try_start_worker().await
+}
+
+async fn try_start_worker() -> io::Result<()> {
     let entry = opcode::Nop::new().build().flags(squeue::Flags::ASYNC);
     // SAFETY: the entry contains no pointer.
     let started = tokio::time::timeout(RING_WORKER_TIMEOUT, unsafe { submit_once((), entry) }).await;
