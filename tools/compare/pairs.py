@@ -7,6 +7,9 @@ wall GB/s from the downloader's start to its end, the multiple of each client's 
 of both processes: user and system time of all their threads, which include io_uring's workers, and of children that
 they have waited for. What the kernel's own threads do, such as writing pages back, belongs to no process.
 
+A virtual machine gives free memory back to its host, and gets it back page by page at a price that differs from minute
+to minute. So before each round memory of the file's size is taken, and released a little ahead of the download.
+
 Without pairs: every installed client with itself, and bt-fast with each of them both ways; --all: every seeder with
 every downloader. --on disk,tmpfs does it all in both places; the tmpfs is mounted for the run. Needs root, openssl,
 iproute2, mktorrent and the clients named; libtorrent's python is $LT_PYTHON or target/venv's, rqbit is $RQBIT or on PATH.
@@ -17,6 +20,7 @@ import argparse
 import contextlib
 import datetime
 import json
+import mmap
 import os
 import platform
 import re
@@ -40,6 +44,10 @@ CLIENTS = list(NAMES)
 PLACES = ["disk", "tmpfs"]
 # Room on the tmpfs beyond the content and one copy of it: logs, torrents, what clients keep at home.
 TMPFS_SPARE_BYTES = 256 << 20
+# Backed memory is free this far ahead of the download, and is released in steps.
+BACKED_AHEAD_BYTES = 256 << 20
+BACKED_STEP_BYTES = 32 << 20
+MADV_POPULATE_WRITE = 23
 READY_TIMEOUT_S = 60
 POLL_S = 0.005
 
@@ -170,6 +178,32 @@ class Hosts:
             subprocess.run(["ip", "netns", "del", name], check=False, stderr=subprocess.DEVNULL)
 
 
+class BackedMemory:
+    """Memory that the host has backed with pages, released to the download that is about to fill it."""
+
+    def __init__(self, size):
+        self.pages = mmap.mmap(-1, size + BACKED_AHEAD_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self.pages.madvise(MADV_POPULATE_WRITE)
+        self.released = 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.pages.close()
+
+    def follow(self, folder):
+        """Releases pages up to a margin beyond the space that the files of `folder` take."""
+        taken = BACKED_AHEAD_BYTES
+        for path in folder.rglob("*"):
+            with contextlib.suppress(OSError):
+                taken += path.stat().st_blocks * 512
+        end = min(taken, len(self.pages)) // BACKED_STEP_BYTES * BACKED_STEP_BYTES
+        if end > self.released:
+            self.pages.madvise(mmap.MADV_DONTNEED, self.released, end - self.released)
+            self.released = end
+
+
 class Process:
     """A client on a host; killed at the end. `ip netns exec` becomes the client, so the pid is the client's."""
 
@@ -291,10 +325,12 @@ def transfer(hosts, pair, content, options):
                      f"{seeder}-seeds.log")
         if not wait_until(lambda: has_announced(tracker, SEED_PORT) or seed.has_ended(), READY_TIMEOUT_S):
             print(f"{pair}: the seeder did not announce itself; continuing", file=sys.stderr)
+        memory = stack.enter_context(BackedMemory(source.stat().st_size))
+        memory.follow(out)
         seed_cpu_s, start_s = seed.cpu_s(), time.monotonic()
         get = start(hosts.get, client_command(getter, "get", torrent, out, get_home, options), get_home, f"{getter}-gets.log")
         complete = get_home / "complete"
-        wait_until(lambda: get.has_ended() or complete.exists(), options.timeout)
+        wait_until(lambda: memory.follow(out) or get.has_ended() or complete.exists(), options.timeout)
         wall_s = time.monotonic() - start_s
         seed_cpu_s, get_cpu_s = seed.cpu_s() - seed_cpu_s, get.cpu_s()
         ended_well = complete.exists() or (get.has_ended() and get.status == 0)
