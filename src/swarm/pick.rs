@@ -75,8 +75,8 @@ impl<S: PieceMemory> Round<'_, S> {
     /// Requests that may be added beside those to other peers: blocks in the queue of one peer are requested from no
     /// other.
     fn shared_room(&self) -> usize {
-        let late = if self.swarm.is_late() { limits::LATE_REQUESTS } else { 1 };
-        let share = late * self.connection.request_share(self.swarm.asked.get() as usize);
+        let least = if self.swarm.is_late() { limits::REQUESTS_OUT_LATE } else { 0 };
+        let share = self.connection.request_share(self.swarm.asked.get() as usize).max(least);
         let room = share.saturating_sub(self.connection.outstanding_count());
         // In batches, as the whole window is.
         if room < share / 4 { 0 } else { room }

@@ -49,6 +49,6 @@ fn a_late_download_requests_more_of_each_peer() {
     let ahead = 2 + COUNT / limits::LATE_SHARE + 1;
     let usual = requested(&[ahead - 1, ahead, COUNT, COUNT]);
     assert_eq!(usual, limits::REQUESTS_OUT_SLOW);
-    assert_eq!(requested(&[ahead, ahead, 0, COUNT]), usual * limits::LATE_REQUESTS);
+    assert_eq!(requested(&[ahead, ahead, 0, COUNT]), limits::REQUESTS_OUT_LATE);
     assert_eq!(requested(&[ahead, 0, 0, COUNT]), usual, "no longer late");
 }

@@ -50,9 +50,6 @@ pub const CONNECTIONS_SOUGHT_UNPROVEN: usize = HALF_OPEN_MAX;
 pub const BEHIND_SHARE: u32 = 50;
 /// Divisor of the pieces: a download is late while more than half of the connected leechers have this part more.
 pub const LATE_SHARE: u32 = 200;
-/// Multiple of the usual requests that a late download has outstanding with a peer. Peers divide their uplinks by
-/// connections, each of which gets as much in its turn as was requested.
-pub const LATE_REQUESTS: usize = 2;
 /// Tenths of the connection limit at which the session counts as crowded and evicts idle peers.
 pub const CROWDED_TENTHS: usize = 9;
 /// Time without transferred blocks or interest after which a peer is disconnected in a crowded session.

@@ -52,6 +52,9 @@ pub const REQUESTS_OUT_TIME_MIN: Duration = Duration::from_millis(100);
 pub const REQUESTS_OUT_TIME_MAX: Duration = Duration::from_secs(1);
 /// The least number of requests outstanding with a slow peer.
 pub const REQUESTS_OUT_SLOW: usize = 4;
+/// The least number of requests that a late download has outstanding with a peer. Peers divide their uplinks by
+/// connections, each of which gets as much in its turn as was requested.
+pub const REQUESTS_OUT_LATE: usize = 2 * REQUESTS_OUT_SLOW;
 /// Requests outstanding to bridge a peer's pauses at most; only a long round trip justifies more.
 pub const REQUESTS_OUT_STEADY: usize = 512;
 /// Invalid requests within [`INVALID_REQUESTS_TIME`] after which a peer is disconnected. An honest peer sends some
@@ -187,6 +190,7 @@ pub const LOW_WATER_LEN_MIN: u32 = 32 << 10;
 /// Largest low-water mark in bytes.
 pub const LOW_WATER_LEN_MAX: u32 = 1 << 20;
 
+const _: () = assert!(REQUESTS_OUT_SLOW < REQUESTS_OUT_LATE && REQUESTS_OUT_LATE <= REQUESTS_OUT_START);
 const _: () = assert!(REQUESTS_OUT_SLOW <= REQUESTS_OUT_CHOKED && REQUESTS_OUT_CHOKED <= REQUESTS_OUT_START);
 const _: () = assert!(REQUESTS_OUT_START <= REQUESTS_OUT_DEFAULT && REQUESTS_OUT_DEFAULT <= REQUESTS_OUT_MAX);
 const _: () = assert!(REQUESTS_OUT_SLOW <= REQUESTS_OUT_STEADY && REQUESTS_OUT_STEADY <= REQUESTS_OUT_MAX);
